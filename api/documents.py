@@ -1,0 +1,126 @@
+"""How the operations are described in OpenAPI: bodies, answers, problems, headers."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from api import examples
+from api.problems import MEDIA_TYPE
+from api.schemas import NotReadyBody, ProblemBody
+from api.uploads import FILM_PART, FORM, RAW_FILMS
+from knowledge_base.findings import FINDINGS
+from rag_service.requests import MAX_LIMIT, MAX_TEXT
+
+_TEXT: Final = {"type": "string", "maxLength": MAX_TEXT}
+_FILM: Final = {"type": "string", "format": "binary", "description": "One DICOM, PNG or JPEG film."}
+_RETRY_AFTER: Final = {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}
+_REQUEST_ID: Final = {
+    "description": "The request's id: the one sent, or a new one.",
+    "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"},
+}
+_MEANING: Final = {
+    401: "No key, or not the right one.",
+    404: "No such record, or none this caller may see.",
+    413: "The film is over a limit on bytes, pixels, memory or time.",
+    415: "Not a media type, an image or a film that is accepted.",
+    422: "The film or the request is not acceptable.",
+    429: "The gate is full.",
+    500: "The service failed, or a stored record is damaged.",
+    503: "Still starting, past the deadline, or without its store or models; `code` says which.",
+}
+DRAFT_BODY: Final[dict[str, Any]] = {
+    "required": True,
+    "content": {
+        FORM: {
+            "schema": {
+                "type": "object",
+                "required": [FILM_PART],
+                "additionalProperties": False,
+                "properties": {
+                    FILM_PART: _FILM,
+                    "prompt": {**_TEXT, "description": "What the reader asks."},
+                    "indication": {**_TEXT, "description": "The clinical indication."},
+                },
+            },
+            "example": {"film": "(bytes of a film)", "prompt": "Is there an effusion?", "indication": "Dyspnoea."},
+        },
+        **{kind: {"schema": {"type": "string", "format": "binary"}} for kind in RAW_FILMS},
+    },
+}
+SEARCH_BODY: Final[dict[str, Any]] = {
+    "required": True,
+    "content": {
+        FORM: {
+            "schema": {
+                "type": "object",
+                "additionalProperties": False,
+                "anyOf": [{"required": [FILM_PART]}, {"required": ["text"]}],
+                "properties": {
+                    FILM_PART: _FILM,
+                    "text": {**_TEXT, "description": "Words to search for."},
+                    "finding": {"type": "string", "enum": list(FINDINGS), "description": "Keep to cases stating it."},
+                    "limit": {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": 10},
+                },
+            },
+            "example": {"text": "small right effusion", "finding": "Pleural Effusion", "limit": 5},
+        }
+    },
+}
+
+
+def answer(example: Any, description: str, media_type: str = "application/json") -> dict[str, Any]:
+    """A successful answer with its example."""
+    return {
+        "description": description,
+        "headers": {"X-Request-ID": _REQUEST_ID},
+        "content": {media_type: {"example": example}},
+    }
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The problems an operation may answer with."""
+    return {status: _problem(status) for status in statuses}
+
+
+def not_ready() -> dict[str, Any]:
+    """The problem of /readyz, which lists the components."""
+    content = {MEDIA_TYPE: {"schema": _reference(NotReadyBody.__name__), "example": examples.NOT_READY}}
+    return {"description": "Not ready to work.", "headers": {"X-Request-ID": _REQUEST_ID}, "content": content}
+
+
+def describe(app: FastAPI) -> None:
+    """Make `app.openapi` add the problem schemas, which no response model refers to."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schema = get_openapi(
+                title=app.title,
+                version=app.version,
+                description=app.description,
+                routes=app.routes,
+                tags=app.openapi_tags,
+            )
+            schemas = schema.setdefault("components", {}).setdefault("schemas", {})
+            for model in (ProblemBody, NotReadyBody):
+                schemas[model.__name__] = model.model_json_schema()
+            app.openapi_schema = schema
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _problem(status: int) -> dict[str, Any]:
+    headers: dict[str, Any] = {"X-Request-ID": _REQUEST_ID}
+    if status in {429, 503}:
+        headers["Retry-After"] = _RETRY_AFTER
+    if status == 401:
+        headers["WWW-Authenticate"] = {"description": "The scheme to use.", "schema": {"type": "string"}}
+    content = {MEDIA_TYPE: {"schema": _reference(ProblemBody.__name__), "example": examples.PROBLEMS[status]}}
+    return {"description": _MEANING[status], "headers": headers, "content": content}
+
+
+def _reference(name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{name}"}

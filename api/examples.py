@@ -1,0 +1,155 @@
+"""Invented values for the OpenAPI examples; a test validates each against its schema."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from api.errors import DeadlineExceeded, Unauthorised
+from rag_service.errors import BadRequest, Busy, FilmTooLarge, NotAnImage, NotFound, ServiceError
+
+REQUEST_ID: Final = "7d1f0c52a9e84b6f"
+CASE_ID: Final = "9b6b5a52-6d0f-5c0e-8a53-0f4a0c7f2f11"
+_TEXT: Final = "There is a small right pleural effusion. The heart is normal in size."
+_EFFUSION: Final = _TEXT[:40]
+_SIMILAR: Final[dict[str, Any]] = {
+    "id": CASE_ID,
+    "score": 0.048916,
+    "box_overlap": 0.71,
+    "labels": ["Pleural Effusion"],
+    "excerpt": _EFFUSION,
+    "film_url": None,
+}
+_PROVENANCE: Final[dict[str, Any]] = {
+    "model": "boxlatent-cxr@1:4f0c9d",
+    "preprocessing": "square-224@1",
+    "index": "cases@3:81aa20",
+    "knowledge_base": "starter@2026-11:c01d77",
+    "thresholds": "isotonic@1:0be4d2",
+    "seed": 7,
+    "film": "5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef",
+}
+_FINDING: Final[dict[str, Any]] = {
+    "id": "f1",
+    "label": "Pleural Effusion",
+    "sentence": "Small right pleural effusion.",
+    "polarity": "positive",
+    "laterality": "right",
+    "location": "costophrenic angle",
+    "severity": "small",
+    "progression": None,
+    "boxes": [{"x_min": 0.08, "y_min": 0.62, "x_max": 0.41, "y_max": 0.9, "weight": 0.88}],
+    "confidence": {"p": 0.83, "interval": [0.71, 0.91], "tier": "high"},
+    "uncertainty": {"radius": 0.36, "top_axes": [{"axis": 12, "name": "Edema", "r": 0.92}], "bl_tta_sd": 0.04},
+    "citations": [
+        {"kind": "case", "id": CASE_ID, "quote": _EFFUSION, "span": [0, 40], "similarity": 0.87, "entails": True}
+    ],
+    "counter_evidence": [
+        {"id": "2c1e0a5b-77b4-5f0d-9d43-3a1b5d8c6e20", "similarity": 0.61, "quote": "No pleural effusion."}
+    ],
+}
+DRAFT: Final[dict[str, Any]] = {
+    "status": "draft",
+    "abstain_reasons": [],
+    "findings": [_FINDING],
+    "impression": "Small right pleural effusion.",
+    "not_assessed": [{"label": "Fracture", "reason": "too_few_cases"}],
+    "similar_cases": [_SIMILAR],
+    "out_of_distribution": {"score": 0.31, "threshold": 0.9},
+    "checks": {"sentences_dropped": 1, "citations_verified": True},
+    "coverage": [{"label": "Pleural Effusion", "cases": 412}],
+    "provenance": _PROVENANCE,
+}
+ABSTAINED: Final[dict[str, Any]] = {
+    **DRAFT,
+    "status": "abstained",
+    "abstain_reasons": ["not_chest"],
+    "findings": [],
+    "impression": None,
+    "not_assessed": [],
+    "similar_cases": [],
+    "out_of_distribution": {"score": 1.74, "threshold": 0.9},
+    "checks": {},
+    "coverage": [],
+}
+SEARCH: Final[dict[str, Any]] = {
+    "cases": [_SIMILAR],
+    "passages": [
+        {
+            "kind": "guideline",
+            "id": "f0a4c9de-51bb-5d0c-8c3a-9a2f6f3f1d02",
+            "quote": "An effusion blunts the costophrenic angle.",
+            "span": [0, 42],
+            "similarity": 0.64,
+            "entails": True,
+        }
+    ],
+    "abstain_reasons": [],
+    "provenance": _PROVENANCE,
+}
+CASE: Final[dict[str, Any]] = {
+    "id": CASE_ID,
+    "source": "example",
+    "study": "CXR-0001",
+    "text": _TEXT,
+    "sentences": [
+        {
+            "text": _EFFUSION,
+            "span": [0, 40],
+            "section": "findings",
+            "mentions": [
+                {
+                    "finding": "Pleural Effusion",
+                    "polarity": "positive",
+                    "span": [17, 39],
+                    "laterality": "right",
+                    "location": None,
+                    "severity": "small",
+                    "progression": None,
+                }
+            ],
+        }
+    ],
+    "labels": {"positive": ["Pleural Effusion"], "uncertain": [], "negative": ["Cardiomegaly"]},
+    "view": "PA",
+    "withdrawn": False,
+}
+ALIVE: Final = {"status": "alive"}
+READY: Final[dict[str, Any]] = {"status": "ready", "components": {"models": "ok", "store": "ok"}}
+INDEX: Final[dict[str, Any]] = {
+    "service": "chest radiograph report drafts",
+    "openapi": "/openapi.json",
+    "operations": ["POST /v1/reports", "POST /v1/search", "GET /v1/cases/{case_id}"],
+}
+METRICS: Final = 'rag_http_requests_total{method="POST",route="/v1/reports",status="200"} 41.0\n'
+
+
+def _problem(kind: type[ServiceError], detail: str) -> dict[str, Any]:
+    return {
+        "type": f"urn:problem-type:{kind.code}",
+        "title": kind.title,
+        "status": kind.status,
+        "code": kind.code,
+        "detail": detail,
+        "request_id": REQUEST_ID,
+    }
+
+
+PROBLEMS: Final[dict[int, dict[str, Any]]] = {
+    401: _problem(Unauthorised, "send the key as 'Authorization: Bearer KEY' or as 'X-API-Key: KEY'"),
+    404: _problem(NotFound, "no such case"),
+    413: _problem(FilmTooLarge, "at most 104857600 bytes are accepted"),
+    415: _problem(NotAnImage, "the bytes are no DICOM, PNG or JPEG"),
+    422: _problem(BadRequest, "limit must lie between 1 and 50"),
+    429: _problem(Busy, "all workers are busy, try again in 3 s"),
+    500: _problem(ServiceError, "the failure is recorded under this request id"),
+    503: _problem(DeadlineExceeded, "not answered within 30 s"),
+}
+NOT_READY: Final[dict[str, Any]] = {
+    "type": "urn:problem-type:not_ready",
+    "title": "The service is not ready",
+    "status": 503,
+    "code": "not_ready",
+    "detail": "not every component is ok",
+    "request_id": REQUEST_ID,
+    "components": {"models": "ok", "store": "store_unavailable"},
+}

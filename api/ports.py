@@ -1,0 +1,32 @@
+"""What the API needs of the rest of the house: one object with the use cases."""
+
+from __future__ import annotations
+
+from typing import Protocol
+from uuid import UUID
+
+from knowledge_base.records import Case
+from rag_service.report.draft import Draft, SearchAnswer
+from rag_service.requests import DraftRequest, SearchRequest
+
+
+class ReportService(Protocol):
+    """The use cases, built by `rag_service.wiring`.
+
+    Contract:
+    - every method may block and may be called from several threads at once;
+    - errors a client may cause or wait out are `ServiceError`s, whose message carries no patient text;
+    - `case` raises `NotFound` for an unknown id and, with the same answer, for another tenant's;
+    - `readiness` maps each component to "ok" or a reason code, and never waits on a running draft;
+    - `close` is called once, after the last use case has returned.
+    """
+
+    def draft(self, request: DraftRequest) -> Draft: ...
+
+    def search(self, request: SearchRequest) -> SearchAnswer: ...
+
+    def case(self, case_id: UUID, tenant: str) -> Case: ...
+
+    def readiness(self) -> dict[str, str]: ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,184 @@
+"""The use cases over HTTP, and the few routes that watch over the process."""
+
+from __future__ import annotations
+
+from typing import Any, Final, TypedDict, cast
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import JSONResponse
+from starlette.datastructures import State
+
+from api import documents, examples, schemas
+from api.auth import key_guard
+from api.errors import NotReady, UnsupportedUpload
+from api.gate import Gate, unless_gone
+from api.metrics import CONTENT_TYPE, Metrics
+from api.problems import Problem, request_id_of
+from api.settings import ApiSettings
+from api.startup import OK, Startup
+from api.uploads import FORM, RAW_FILMS, Form, media_type_of, read_form, read_raw
+from knowledge_base.findings import FINDINGS
+from rag_service.errors import BadRequest
+from rag_service.requests import MAX_LIMIT, PUBLIC, DraftRequest, SearchRequest
+
+OPERATIONS_TAG: Final = "operations"
+_DRAFT_TEXTS: Final = frozenset({"prompt", "indication"})
+_SEARCH_TEXTS: Final = frozenset({"text", "finding", "limit"})
+
+
+class ApiState(TypedDict):
+    """What lives as long as the app. `models` gates drafts and searches, `lookups` what only asks the store."""
+
+    startup: Startup
+    models: Gate
+    lookups: Gate
+
+
+def use_cases(settings: ApiSettings, metrics: Metrics) -> APIRouter:
+    """The /v1 routes. Every one asks for the key where one is set, before anything else is looked at."""
+    guards = [Depends(key_guard(settings.api_key))] if settings.api_key else []
+    router = APIRouter(prefix="/v1", dependencies=[*guards, Depends(_no_query)], tags=["reports"])
+    unauthorised = (401,) if settings.api_key else ()
+    failures = (*unauthorised, 422, 429, 500, 503)
+
+    @router.post(
+        "/reports",
+        summary="Draft a report for one film",
+        response_model=schemas.Draft,
+        responses={200: documents.answer(examples.DRAFT, "A draft, or an abstention with its reasons."),
+                   **documents.problems(*failures, 413, 415)},
+        openapi_extra={"requestBody": documents.DRAFT_BODY},
+    )  # fmt: skip
+    async def draft_report(request: Request) -> Response:
+        """The film comes as the `film` part of a form, or alone as the body."""
+        state = _state(request)
+        service = state["startup"].service()
+        async with state["models"].admit() as ticket:
+            asked = await _draft_request(request, settings.max_upload_bytes)
+            draft = await unless_gone(request.receive, ticket.run(lambda: service.draft(asked).to_json()))
+        metrics.drafted(draft)
+        return JSONResponse(draft)
+
+    @router.post(
+        "/search",
+        summary="Find similar cases and guideline passages",
+        response_model=schemas.SearchAnswer,
+        responses={200: documents.answer(examples.SEARCH, "The nearest first."),
+                   **documents.problems(*failures, 413, 415)},
+        openapi_extra={"requestBody": documents.SEARCH_BODY},
+    )  # fmt: skip
+    async def search(request: Request) -> Response:
+        """By a film, by words, or by both."""
+        state = _state(request)
+        service = state["startup"].service()
+        async with state["models"].admit() as ticket:
+            asked = await _search_request(request, settings.max_upload_bytes)
+            found = await unless_gone(request.receive, ticket.run(lambda: service.search(asked).to_json()))
+        return JSONResponse(found)
+
+    @router.get(
+        "/cases/{case_id}",
+        summary="Read a cited case",
+        response_model=schemas.Case,
+        responses={200: documents.answer(examples.CASE, "The case; of a withdrawn one only its identity."),
+                   **documents.problems(*failures, 404)},
+    )  # fmt: skip
+    async def read_case(request: Request, case_id: UUID) -> Response:
+        """By the id a citation gives."""
+        state = _state(request)
+        service = state["startup"].service()
+        async with state["lookups"].admit() as ticket:
+            case = await unless_gone(request.receive, ticket.run(lambda: service.case(case_id, PUBLIC)))
+        return JSONResponse(schemas.Case.of(case).model_dump(mode="json"))
+
+    return router
+
+
+def operations(metrics: Metrics) -> APIRouter:
+    """The routes that need no key: they tell nothing of any request."""
+    router = APIRouter(tags=[OPERATIONS_TAG])
+
+    @router.get("/", summary="Index", response_model=schemas.Index, responses=_ok(examples.INDEX))
+    async def index() -> Response:
+        """What is served here."""
+        return JSONResponse(examples.INDEX)
+
+    @router.get("/livez", summary="Is the process alive", response_model=schemas.Alive, responses=_ok(examples.ALIVE))
+    async def livez() -> Response:
+        """Always 200 while the event loop turns."""
+        return JSONResponse(examples.ALIVE)
+
+    @router.get(
+        "/readyz",
+        summary="Can it work",
+        response_model=schemas.Ready,
+        responses={**_ok(examples.READY), 503: documents.not_ready()},
+    )
+    async def readyz(request: Request) -> Response:
+        """200 when the service is built and every component is ok."""
+        components = await _state(request)["startup"].components()
+        if all(state == OK for state in components.values()):
+            return JSONResponse({"status": "ready", "components": components})
+        why = "not every component is ok"
+        request_id = request_id_of(request.scope)
+        return Problem(503, NotReady.code, NotReady.title, why, request_id, {"Retry-After": "2"}, components=components)
+
+    @router.get(
+        "/metrics",
+        summary="Metrics",
+        response_class=Response,
+        responses={200: documents.answer(examples.METRICS, "Prometheus text format 0.0.4.", "text/plain")},
+    )
+    async def expose() -> Response:
+        """Counts and latencies."""
+        return Response(metrics.exposition(), media_type=CONTENT_TYPE)
+
+    return router
+
+
+def _ok(example: Any) -> dict[int | str, dict[str, Any]]:
+    return {200: documents.answer(example, "As described.")}
+
+
+def _state(request: Request[State]) -> ApiState:
+    return cast(ApiState, request.scope["state"])
+
+
+async def _no_query(request: Request) -> None:
+    if request.url.query:
+        raise BadRequest("this operation takes no query parameters")
+
+
+async def _draft_request(request: Request, max_bytes: int) -> DraftRequest:
+    media_type = media_type_of(request)
+    if media_type in RAW_FILMS:
+        return DraftRequest(film=await read_raw(request, max_bytes))
+    if media_type != FORM:
+        raise UnsupportedUpload(f"accepted are {', '.join((FORM, *RAW_FILMS))}")
+    form = await read_form(request, _DRAFT_TEXTS, max_bytes)
+    if form.film is None:
+        raise BadRequest("the form has no film part")
+    prompt, indication = form.texts.get("prompt", ""), form.texts.get("indication", "")
+    return DraftRequest(film=form.film, prompt=prompt, indication=indication)
+
+
+async def _search_request(request: Request, max_bytes: int) -> SearchRequest:
+    if media_type_of(request) != FORM:
+        raise UnsupportedUpload(f"accepted is {FORM}")
+    form = await read_form(request, _SEARCH_TEXTS, max_bytes)
+    return SearchRequest(film=form.film, text=form.texts.get("text", ""), finding=_finding(form), limit=_limit(form))
+
+
+def _finding(form: Form) -> str | None:
+    finding = form.texts.get("finding")
+    if finding is not None and finding not in FINDINGS:
+        raise BadRequest(f"finding is not one of {', '.join(FINDINGS)}")
+    return finding
+
+
+def _limit(form: Form) -> int:
+    given = form.texts.get("limit", "10")
+    if not (given.isascii() and given.isdecimal() and len(given) <= 3):
+        raise BadRequest(f"limit must be a whole number between 1 and {MAX_LIMIT}")
+    return int(given)

@@ -1,0 +1,259 @@
+"""The answers as schemas, for OpenAPI. What is sent is the domain's own JSON; a test keeps the two alike."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from knowledge_base.findings import Laterality, Polarity, Progression
+from knowledge_base.records import Case as CaseRecord
+from rag_service.calibration import Tier
+from rag_service.report.draft import Status
+
+
+class Schema(BaseModel):
+    """Frozen. Clients ignore names they do not know: fields may be added."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class Box(Schema):
+    """A rectangle in fractions of the original film, y downwards."""
+
+    x_min: float = Field(ge=0, le=1)
+    y_min: float = Field(ge=0, le=1)
+    x_max: float = Field(ge=0, le=1)
+    y_max: float = Field(ge=0, le=1)
+    weight: float = Field(gt=0, le=1)
+
+
+class Confidence(Schema):
+    """Calibrated probability that the finding is present, its interval, and the tier of the statement."""
+
+    p: float = Field(ge=0, le=1)
+    interval: tuple[float, float]
+    tier: Tier
+
+
+class AxisUncertainty(Schema):
+    """One axis of the film's box-latent: index, what it predicts best, radius."""
+
+    axis: int
+    name: str
+    r: float
+
+
+class Uncertainty(Schema):
+    """Mean radius of the film's box-latent, the widest axes that matter, and the spread over BL-TTA."""
+
+    radius: float
+    top_axes: list[AxisUncertainty]
+    bl_tta_sd: float
+
+
+class Citation(Schema):
+    """Evidence: `quote` equals text[span[0]:span[1]] of the cited record, exactly."""
+
+    kind: Literal["case", "guideline", "prior"]
+    id: str
+    quote: str
+    span: tuple[int, int]
+    similarity: float
+    entails: bool
+
+
+class CounterEvidence(Schema):
+    """A similar case that says the opposite."""
+
+    id: str
+    similarity: float
+    quote: str
+
+
+class Finding(Schema):
+    """One sentence of the draft with everything it rests on."""
+
+    id: str
+    label: str
+    sentence: str
+    polarity: Polarity
+    laterality: Laterality | None
+    location: str | None
+    severity: str | None
+    progression: Progression | None
+    boxes: list[Box] | None
+    confidence: Confidence
+    uncertainty: Uncertainty
+    citations: list[Citation]
+    counter_evidence: list[CounterEvidence]
+
+
+class NotAssessed(Schema):
+    """A finding the draft does not speak of, and why."""
+
+    label: str
+    reason: str
+
+
+class SimilarCase(Schema):
+    """A prior study near this film."""
+
+    id: str
+    score: float
+    box_overlap: float | None
+    labels: list[str]
+    excerpt: str
+    film_url: str | None
+
+
+class OutOfDistribution(Schema):
+    """How far the film lies from those the model learned from."""
+
+    score: float
+    threshold: float
+
+
+class Coverage(Schema):
+    """How many cases of the knowledge base state a finding."""
+
+    label: str
+    cases: int
+
+
+class Provenance(Schema):
+    """Digests and versions of everything the answer depended on."""
+
+    model: str
+    preprocessing: str
+    index: str
+    knowledge_base: str
+    thresholds: str
+    seed: int
+    film: str
+
+
+class Draft(Schema):
+    """A drafted report, or `abstained` with the reasons. It drafts; a clinician signs."""
+
+    status: Status
+    abstain_reasons: list[str]
+    findings: list[Finding]
+    impression: str | None
+    not_assessed: list[NotAssessed]
+    similar_cases: list[SimilarCase]
+    out_of_distribution: OutOfDistribution | None
+    checks: dict[str, Any]
+    coverage: list[Coverage]
+    provenance: Provenance
+
+
+class SearchAnswer(Schema):
+    """Similar cases, and passages of guidelines for the words."""
+
+    cases: list[SimilarCase]
+    passages: list[Citation]
+    abstain_reasons: list[str]
+    provenance: Provenance
+
+
+class Mention(Schema):
+    """One observation as the case's text states it; `span` is in that text."""
+
+    finding: str
+    polarity: Polarity
+    span: tuple[int, int]
+    laterality: Laterality | None
+    location: str | None
+    severity: str | None
+    progression: Progression | None
+
+
+class CaseSentence(Schema):
+    """One sentence of a case; `text` equals the case's text[span[0]:span[1]]."""
+
+    text: str
+    span: tuple[int, int]
+    section: str
+    mentions: list[Mention]
+
+
+class Labels(Schema):
+    """The findings a case states, by polarity, in CheXpert's order."""
+
+    positive: list[str]
+    uncertain: list[str]
+    negative: list[str]
+
+
+class Case(Schema):
+    """A prior study as evidence. Of a withdrawn one only its identity is left, so that old citations can say so."""
+
+    id: UUID
+    source: str
+    study: str
+    text: str | None
+    sentences: list[CaseSentence]
+    labels: Labels
+    view: str | None
+    withdrawn: bool
+
+    @classmethod
+    def of(cls, record: CaseRecord) -> Case:
+        """What of a record a client may see: never the patient."""
+        shown = not record.withdrawn
+        polarities = (Polarity.POSITIVE, Polarity.UNCERTAIN, Polarity.NEGATIVE)
+        return cls(
+            id=record.id,
+            source=record.source,
+            study=record.study,
+            text=record.text if shown else None,
+            sentences=[_sentence(s) for s in record.sentences] if shown else [],
+            labels=Labels(**{str(p): list(record.labels(p)) if shown else [] for p in polarities}),
+            view=record.view if shown else None,
+            withdrawn=record.withdrawn,
+        )
+
+
+class ProblemBody(Schema):
+    """RFC 9457 problem: act on `code`; `detail` is for people; `request_id` finds the log line."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    request_id: str
+
+
+class NotReadyBody(ProblemBody):
+    """The problem /readyz answers with: each component's "ok" or reason code."""
+
+    components: dict[str, str]
+
+
+class Alive(Schema):
+    """The process answers."""
+
+    status: Literal["alive"]
+
+
+class Ready(Schema):
+    """Every component is "ok"."""
+
+    status: Literal["ready"]
+    components: dict[str, str]
+
+
+class Index(Schema):
+    """Where to go from here."""
+
+    service: str
+    openapi: str
+    operations: list[str]
+
+
+def _sentence(sentence: Any) -> CaseSentence:
+    mentions = [Mention.model_validate(m, from_attributes=True) for m in sentence.mentions]
+    return CaseSentence(text=sentence.text, span=sentence.span, section=sentence.section, mentions=mentions)

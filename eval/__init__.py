@@ -1,0 +1,1 @@
+"""Measuring instruments and the measurements made with them."""

@@ -1,0 +1,228 @@
+"""The embedded engine's own process: `python -m knowledge_base.edge_engine PATH CLIENT_PID RESERVE_BYTES`.
+
+Qdrant holds the interpreter lock while it works, so it gets an interpreter of its own. Requests come as frames on
+stdin, answers leave on what was stdout; the process ends when stdin does or its parent is gone. One process at a time
+owns PATH: the lock file names it. Imports nothing but the standard library and qdrant_edge: it starts in 0.1 s.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from knowledge_base.edge_shard import LAYOUT, Refused, Shard, sweep
+from knowledge_base.frames import FrameError, Words, decode_header, encode, lengths
+
+LOCK: Final = "engine.lock"
+_ORPHAN_GRACE_SECONDS: Final = 10.0
+_PARENT_CHECK_SECONDS: Final = 1.0
+_WRITES: Final = frozenset({"upsert", "set_withdrawn", "delete", "optimize"})
+
+
+class Held(Exception):
+    """Another process owns the index."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(f"in use by pid {pid}")
+        self.pid = pid
+
+
+class LowDisk(Exception):
+    """Free space is below the reserve."""
+
+
+def take_lock(path: Path, client_pid: int) -> int:
+    """Lock PATH for this process and write its client's pid; returns the descriptor. Raises `Held`.
+
+    An engine whose client was killed is on its way out: that one, and only that one, is waited for.
+    """
+    descriptor = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    deadline = time.monotonic() + _ORPHAN_GRACE_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+            pid = int(owner) if owner.isdecimal() else 0
+            if _alive(pid) or time.monotonic() > deadline:
+                os.close(descriptor)
+                raise Held(pid) from None
+            time.sleep(0.02)
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, str(client_pid).encode(), 0)
+    return descriptor
+
+
+def _alive(pid: int) -> bool:
+    """Whether a process of that id runs (0, "not written yet", counts as no)."""
+    if pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+class Pipe:
+    """Frames from stdin; `read` returns None at end of input or when the parent has died."""
+
+    def __init__(self, descriptor: int, parent: int) -> None:
+        self._descriptor = descriptor
+        self._parent = parent
+
+    def read(self) -> tuple[dict[str, Any], bytes] | None:
+        """The next frame's header and block."""
+        prefix = self._exactly(8)
+        if prefix is None:
+            return None
+        header, block = lengths(prefix)
+        body = self._exactly(header + block)
+        return None if body is None else (decode_header(body[:header]), body[header:])
+
+    def _exactly(self, count: int) -> bytes | None:
+        got = bytearray()
+        while len(got) < count:
+            if not select.select([self._descriptor], [], [], _PARENT_CHECK_SECONDS)[0]:
+                if os.getppid() != self._parent:
+                    return None
+                continue
+            piece = os.read(self._descriptor, min(count - len(got), 1 << 20))
+            if not piece:
+                return None
+            got += piece
+        return bytes(got)
+
+
+class Engine:
+    """Answers requests on the collections under one path."""
+
+    def __init__(self, path: Path, reserve_bytes: int) -> None:
+        self._path = path
+        self._reserve = reserve_bytes
+        self._shards: dict[str, Shard] = {}
+
+    def answer(self, request: dict[str, Any], block: bytes) -> tuple[dict[str, Any], bytes]:
+        """Do what the request says; returns the answer's header and block."""
+        op = request["op"]
+        if op == "health":
+            return {"points": {name: shard.points() for name, shard in self._shards.items()}}, b""
+        if op in ("open", "layout"):
+            return {"layout": self._open(request)}, b""
+        if op in _WRITES:
+            self._check_disk(len(block))
+        shard = self._shards.get(request["collection"])
+        if shard is None:
+            raise Refused(f"collection {request['collection']!r} is not open")
+        match op:
+            case "get":
+                return shard.get(request)
+            case "scroll":
+                return shard.scroll(request)
+            case "ranked":
+                return shard.ranked(request, Words(block)), b""
+            case "count":
+                return shard.count(request), b""
+            case "facet":
+                return shard.facet(request), b""
+            case "upsert":
+                shard.upsert(request, Words(block))
+            case "set_withdrawn":
+                shard.set_withdrawn(request)
+            case "delete":
+                shard.delete(request)
+            case "optimize":
+                shard.optimize()
+            case _:
+                raise Refused(f"no operation {op!r}")
+        return {}, b""
+
+    def _open(self, request: dict[str, Any]) -> dict[str, Any] | None:
+        """The collection's layout, made first when absent and `layout` says how; None when absent."""
+        name = request["collection"]
+        if name not in self._shards:
+            folder = self._path / name
+            if (folder / LAYOUT).exists():
+                self._shards[name] = Shard(folder)
+            elif request["op"] == "open":
+                self._check_disk(0)
+                self._shards[name] = Shard.make(folder, request["layout"])
+            else:
+                return None
+        return self._shards[name].layout
+
+    def _check_disk(self, incoming: int) -> None:
+        space = os.statvfs(self._path)
+        if space.f_bavail * space.f_frsize - 3 * incoming < self._reserve:
+            raise LowDisk(f"less than {self._reserve} bytes would stay free")
+
+    def close(self) -> None:
+        """Flush and release every collection."""
+        for shard in self._shards.values():
+            shard.close()
+
+
+def _refusal(error: Exception) -> dict[str, Any]:
+    """An error in wire form: its kind, for the client's error tree, and its text."""
+    match error:
+        case Held(pid=pid):
+            return {"error": {"kind": "held", "text": str(error), "pid": pid}}
+        case LowDisk():
+            return {"error": {"kind": "disk", "text": str(error)}}
+        case Refused() | FrameError() | KeyError():
+            return {"error": {"kind": "refused", "text": str(error)}}
+    return {"error": {"kind": "engine", "text": str(error)}}
+
+
+def _send(descriptor: int, frame: bytes) -> None:
+    view = memoryview(frame)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def serve(path: Path, client_pid: int, reserve_bytes: int, out: int) -> int:
+    """Answer until stdin ends; returns the exit status."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        take_lock(path, client_pid)
+        sweep(path)
+    except (Held, OSError) as error:
+        _send(out, encode(_refusal(error)))
+        return 1
+    engine = Engine(path, reserve_bytes)
+    pipe = Pipe(0, client_pid)
+    _send(out, encode({"ready": os.getpid()}))
+    while (frame := pipe.read()) is not None:
+        request, block = frame
+        try:
+            answer, words = engine.answer(request, block)
+        except Exception as error:  # qdrant_edge raises bare Exception
+            answer, words = _refusal(error), b""
+        _send(out, encode(answer | {"id": request.get("id")}, words))
+    engine.close()
+    return 0
+
+
+def main(arguments: list[str]) -> int:
+    """Entry point. Whatever a library prints goes to stderr: stdout carries frames."""
+    path, client_pid, reserve_bytes = arguments
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    out = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        return serve(Path(path), int(client_pid), int(reserve_bytes), out)
+    except BrokenPipeError:
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

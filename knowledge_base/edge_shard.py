@@ -1,0 +1,220 @@
+"""One collection of the embedded engine: a Qdrant shard with its layout beside it. Runs inside the engine process.
+
+On disk, under PATH/<collection>/:  `shard/` (Qdrant's own files, write-ahead log included) and `collection.json`
+({"schema", "manifest"}). Both appear at once, by a rename, or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+import qdrant_edge as qe
+
+from knowledge_base.frames import Words, float_words
+
+LAYOUT: Final = "collection.json"
+_MAKING: Final = ".making-"
+_DISTANCES: Final = {"Cosine": qe.Distance.Cosine, "Euclid": qe.Distance.Euclid}
+_KINDS: Final = {"keyword": qe.PayloadSchemaType.Keyword, "integer": qe.PayloadSchemaType.Integer}
+_TIES_AT_MOST: Final = 8192
+
+
+class Refused(Exception):
+    """A request the engine does not understand."""
+
+
+def condition(spec: list[Any]) -> qe.FieldCondition | qe.HasIdCondition:
+    """Build one condition from its wire form: [kind, key or ids, ...]."""
+    match spec:
+        case ["match", str(key), value]:
+            return qe.FieldCondition(key, match=qe.MatchValue(value))
+        case ["any", str(key), list(values)]:
+            return qe.FieldCondition(key, match=qe.MatchAny(values))
+        case ["between", str(key), low, high]:
+            return qe.FieldCondition(key, range=qe.RangeFloat(gte=low, lte=high))
+        case ["ids", list(ids)]:
+            return qe.HasIdCondition({UUID(i) for i in ids})
+    raise Refused(f"no condition of kind {spec[:1]}")
+
+
+def make_filter(spec: dict[str, list[list[Any]]]) -> qe.Filter:
+    """Build a filter from its wire form {"must": [...], "must_not": [...]}."""
+    return qe.Filter(must=[condition(c) for c in spec["must"]], must_not=[condition(c) for c in spec["must_not"]])
+
+
+def cut_ties(fetch: Callable[[int], list[tuple[str, float]]], limit: int, *, low_first: bool) -> list[tuple[str, float]]:
+    """The `limit` best by (score, id): asks for more while the list ends amid equal scores."""
+    asked = limit + 1
+    found = fetch(asked)
+    while len(found) == asked and asked < _TIES_AT_MOST and found[-1][1] == found[limit - 1][1]:
+        asked = min(asked * 4, _TIES_AT_MOST)
+        found = fetch(asked)
+    found.sort(key=lambda hit: (hit[1] if low_first else -hit[1], hit[0]))
+    return found[:limit]
+
+
+def sweep(path: Path) -> None:
+    """Remove collections whose making was cut short."""
+    for left in path.glob(f"{_MAKING}*"):
+        shutil.rmtree(left)
+
+
+class Shard:
+    """An open collection. Requests and answers are in wire form; `layout` is {"schema", "manifest"}."""
+
+    def __init__(self, folder: Path) -> None:
+        self.layout: dict[str, Any] = json.loads((folder / LAYOUT).read_text("utf-8"))
+        self._dense: dict[str, Any] = self.layout["schema"]["dense"]
+        self._shard = qe.EdgeShard.load(str(folder / "shard"))
+
+    @classmethod
+    def make(cls, folder: Path, layout: dict[str, Any]) -> Shard:
+        """Create the collection on disk and open it."""
+        making = folder.with_name(_MAKING + folder.name)
+        shutil.rmtree(making, ignore_errors=True)
+        (making / "shard").mkdir(parents=True)
+        schema = layout["schema"]
+        shard = qe.EdgeShard.create(
+            str(making / "shard"),
+            qe.EdgeConfig(
+                vectors={
+                    n: qe.EdgeVectorParams(size=v["size"], distance=_DISTANCES[v["distance"]])
+                    for n, v in schema["dense"].items()
+                },
+                sparse_vectors={n: qe.EdgeSparseVectorParams(modifier=qe.Modifier.Idf) for n in schema["sparse"]},
+                wal_enabled=True,
+            ),
+        )
+        for key, kind in schema["payload_indexes"].items():
+            shard.update(qe.UpdateOperation.create_field_index(key, _KINDS[kind]))
+        shard.flush()
+        shard.close()
+        with (making / LAYOUT).open("w", encoding="utf-8") as file:
+            json.dump(layout, file, indent=1, sort_keys=True)
+            file.flush()
+            os.fsync(file.fileno())
+        making.rename(folder)
+        return cls(folder)
+
+    def upsert(self, request: dict[str, Any], words: Words) -> None:
+        """Store points; a withdrawal already on disk stays."""
+        kept = self._withdrawn([p["id"] for p in request["points"]])
+        points = []
+        for spec in request["points"]:
+            vector: dict[str, Any] = {n: words.floats(self._dense[n]["size"]) for n in spec["dense"]}
+            for name, count in spec["sparse"]:
+                vector[name] = qe.SparseVector(words.integers(count), words.floats(count))
+            payload = spec["payload"] | ({"withdrawn": 1} if spec["id"] in kept else {})
+            points.append(qe.Point(UUID(spec["id"]), vector, payload))
+        self._shard.update(qe.UpdateOperation.upsert_points(points))
+        if request["flush"]:
+            self._shard.flush()
+
+    def _withdrawn(self, ids: list[str]) -> set[str]:
+        found = self._shard.retrieve([UUID(i) for i in ids], with_payload=["withdrawn"], with_vector=False)
+        return {str(r.id) for r in found if r.payload and r.payload.get("withdrawn")}
+
+    def get(self, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+        """Points by id whose tenant is one of `tenants`."""
+        names, tenants = request["vectors"], set(request["tenants"])
+        ids = [UUID(i) for i in request["ids"]]
+        found = self._shard.retrieve(ids, with_payload=True, with_vector=names or False)
+        return self._records([r for r in found if (r.payload or {}).get("tenant") in tenants], names)
+
+    def ranked(self, request: dict[str, Any], words: Words) -> dict[str, Any]:
+        """One list of [id, score] for each prefetch, ties in order of id."""
+        corpus = make_filter({"must": [request["scope"]], "must_not": []})
+        lists = []
+        for spec in request["prefetches"]:
+            name, count = spec["using"], spec["count"]
+            if name in self._dense:
+                query, params, low_first = words.floats(count), None, self._dense[name]["distance"] == "Euclid"
+            else:
+                query = qe.SparseVector(words.integers(count), words.floats(count))
+                params, low_first = qe.SearchParams(idf=qe.IdfParams(corpus=corpus)), False
+            wanted, nearest = make_filter(spec["filter"]), qe.Query.Nearest(query, using=name)
+
+            def fetch(
+                limit: int, query: Any = nearest, wanted: Any = wanted, params: Any = params
+            ) -> list[tuple[str, float]]:
+                asked = qe.QueryRequest(limit=limit, query=query, filter=wanted, params=params)
+                return [(str(hit.id), hit.score) for hit in self._shard.query(asked)]
+
+            lists.append(cut_ties(fetch, spec["limit"], low_first=low_first))
+        return {"lists": lists}
+
+    def scroll(self, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+        """A page of points after an id; `next` is the id that would come next, or None."""
+        start = UUID(int=UUID(request["after"]).int + 1) if request["after"] else None
+        names = request["vectors"]
+        found, following = self._shard.scroll(
+            qe.ScrollRequest(
+                offset=start,
+                limit=request["limit"],
+                filter=make_filter(request["filter"]),
+                with_payload=request["payload"],
+                with_vector=names or False,
+            )
+        )
+        header, block = self._records(found, names)
+        return header | {"more": following is not None}, block
+
+    def _records(self, found: list[Any], names: list[str]) -> tuple[dict[str, Any], bytes]:
+        """Wire form of records: which of the named vectors each has, in the header; their words in the block."""
+        points, block = [], bytearray()
+        for record in found:
+            vectors = record.vector if names and isinstance(record.vector, dict) else {}
+            present = [n for n in names if n in vectors]
+            for name in present:
+                block += float_words(vectors[name])
+            points.append({"id": str(record.id), "dense": present, "payload": record.payload or {}})
+        return {"points": points}, bytes(block)
+
+    def count(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Exact number of points that pass the filter."""
+        wanted = make_filter(request["filter"])
+        return {"count": self._shard.count(qe.CountRequest(exact=True, filter=wanted))}
+
+    def facet(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Exact number of points for each value of an indexed key."""
+        wanted = make_filter(request["filter"]) if request["filter"] else None
+        asked = qe.FacetRequest(request["key"], limit=request["limit"], exact=True, filter=wanted)
+        return {"values": [[hit.value, hit.count] for hit in self._shard.facet(asked)]}
+
+    def set_withdrawn(self, request: dict[str, Any]) -> None:
+        """Set the withdrawal flag of one tenant's points."""
+        if ids := self._owned(request):
+            flag = {"withdrawn": 1 if request["withdrawn"] else 0}
+            self._shard.update(qe.UpdateOperation.set_payload(ids, flag))
+            self._shard.flush()
+
+    def delete(self, request: dict[str, Any]) -> None:
+        """Remove one tenant's points."""
+        if ids := self._owned(request):
+            self._shard.update(qe.UpdateOperation.delete_points(ids))
+            self._shard.flush()
+
+    def _owned(self, request: dict[str, Any]) -> list[UUID]:
+        ids = [UUID(i) for i in request["ids"]]
+        found = self._shard.retrieve(ids, with_payload=["tenant"], with_vector=False)
+        return [UUID(str(r.id)) for r in found if (r.payload or {}).get("tenant") == request["tenant"]]
+
+    def optimize(self) -> None:
+        """Merge segments and build graphs; blocks this process."""
+        self._shard.optimize()
+        self._shard.flush()
+
+    def points(self) -> int:
+        """How many points the shard holds."""
+        return int(self._shard.info().points_count)
+
+    def close(self) -> None:
+        """Flush and release."""
+        self._shard.flush()
+        self._shard.close()

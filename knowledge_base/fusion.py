@@ -1,0 +1,46 @@
+"""Reciprocal rank fusion (Cormack, Clarke & Buettcher, SIGIR 2009), computed here so that every store fuses alike."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+RRF_K: Final = 60
+
+
+class Ordered(Hashable, Protocol):
+    """An id that can be compared, so that equal scores have one order."""
+
+    def __lt__(self, other: Any, /) -> bool:
+        """Whether this id comes first."""
+        ...
+
+
+K = TypeVar("K", bound=Ordered)
+
+
+@dataclass(frozen=True)
+class Fused(Generic[K]):
+    """An id with its fused score and the rank (from 1) it had in each list that found it."""
+
+    id: K
+    score: float
+    ranks: Mapping[str, int]
+
+
+def reciprocal_rank_fusion(rankings: Mapping[str, Sequence[K]], k: int = RRF_K) -> list[Fused[K]]:
+    """Sum of 1 / (k + rank) over the lists, best first; equal scores in the order of their ids.
+
+    A list names each id at most once. The sum runs in the order of `rankings`, so the result is the same to the bit.
+    """
+    scores: dict[K, float] = {}
+    ranks: dict[K, dict[str, int]] = {}
+    for name, ranking in rankings.items():
+        for rank, identity in enumerate(ranking, start=1):
+            if name in ranks.setdefault(identity, {}):
+                raise ValueError(f"ranking {name!r} names {identity} twice")
+            ranks[identity][name] = rank
+            scores[identity] = scores.get(identity, 0.0) + 1.0 / (k + rank)
+    order = sorted(sorted(scores), key=lambda i: -scores[i])
+    return [Fused(i, scores[i], ranks[i]) for i in order]

@@ -1,0 +1,1 @@
+"""Readers of public film collections, shared by the indexer, the measurements and the training program."""

@@ -1,0 +1,122 @@
+"""NIH ChestX-ray14: films with 14 text-mined labels, patients, and radiologist boxes on some.
+
+Layouts: `images.csv` (file, image, patient_id, view, age, sex, labels, rsna_opacity) with `boxes_1024.csv`, or the public
+`Data_Entry_2017*.csv` with `BBox_List_2017.csv` and a folder of films. Cite Wang et al., CVPR 2017.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from rag_service.datasets.films import DatasetError, FilmRow, read_table
+
+SOURCE: Final = "nih"
+ORIGINAL_SIDE: Final = 1024.0
+NAMES: Final[Mapping[str, tuple[str, ...]]] = {
+    "Cardiomegaly": ("Cardiomegaly",),
+    "Infiltration": ("Lung Opacity",),
+    "Pneumonia": ("Lung Opacity", "Pneumonia"),
+    "Consolidation": ("Lung Opacity", "Consolidation"),
+    "Edema": ("Lung Opacity", "Edema"),
+    "Atelectasis": ("Lung Opacity", "Atelectasis"),
+    "Effusion": ("Pleural Effusion",),
+    "Pneumothorax": ("Pneumothorax",),
+    "Nodule": ("Lung Lesion",),
+    "Mass": ("Lung Lesion",),
+    "Pleural_Thickening": ("Pleural Other",),
+    "Emphysema": (),
+    "Fibrosis": (),
+    "Hernia": (),
+    "No Finding": ("No Finding",),
+}
+"""NIH name -> CheXpert observations it asserts. Fracture, devices and the mediastinum are not labelled by this source."""
+LABELLED: Final = tuple(sorted({f for fs in NAMES.values() for f in fs}))
+BOX_NAMES: Final[Mapping[str, str]] = {
+    "Lung Opacity": "Lung Opacity",
+    "Effusion": "Pleural Effusion",
+    "Cardiomegaly": "Cardiomegaly",
+    "Mass": "Lung Lesion",
+    "Nodule": "Lung Lesion",
+    "Pneumonia": "Pneumonia",
+    "Atelectasis": "Atelectasis",
+    "Infiltrate": "Lung Opacity",
+    "Pneumothorax": "Pneumothorax",
+}
+
+
+@dataclass(frozen=True)
+class ReaderBox:
+    """A radiologist's rectangle: x_min, y_min, x_max, y_max in fractions of the film."""
+
+    image: str
+    finding: str
+    x_min: float
+    y_min: float
+    x_max: float
+    y_max: float
+
+
+def labels(names: str, rsna_opacity: str = "") -> dict[str, bool]:
+    """Observations from the "A|B|C" label string; a radiologist's opacity reading, where there is one, overrules it."""
+    stated = [n.strip() for n in names.split("|") if n.strip()]
+    if unknown := [n for n in stated if n not in NAMES]:
+        raise DatasetError(f"unknown NIH labels: {', '.join(unknown)}")
+    present = {f for n in stated for f in NAMES[n]}
+    found = {f: f in present for f in LABELLED}
+    if rsna_opacity in {"0", "1"}:
+        found["Lung Opacity"] = rsna_opacity == "1"
+        found["No Finding"] = found["No Finding"] and rsna_opacity == "0"
+    return found
+
+
+def films(folder: Path) -> list[FilmRow]:
+    """Every film present, in the order of the table."""
+    if (folder / "images.csv").is_file():
+        rows = read_table(folder / "images.csv", ("file", "image", "patient_id", "view", "age", "sex", "labels"))
+        return [_film(folder / r["file"], r, r["patient_id"], r["labels"]) for r in rows if (folder / r["file"]).is_file()]
+    tables = sorted(folder.glob("Data_Entry_2017*.csv"))
+    if not tables:
+        raise DatasetError(f"{folder.name}/ holds neither images.csv nor Data_Entry_2017*.csv")
+    where = {p.name: p for p in folder.rglob("*.png")}
+    public = read_table(tables[0], ("Image Index", "Finding Labels", "Patient ID", "Patient Age", "View Position"))
+    columns = {"Patient Age": "age", "View Position": "view", "Patient Gender": "sex", "Patient Sex": "sex"}
+    return [
+        _film(where[r["Image Index"]], {columns.get(k, k): v for k, v in r.items()}, r["Patient ID"], r["Finding Labels"])
+        for r in public
+        if r["Image Index"] in where
+    ]
+
+
+def boxes(folder: Path) -> list[ReaderBox]:
+    """The reader boxes of `boxes_1024.csv`, as fractions, by CheXpert name; an empty list when there is no such file."""
+    if not (folder / "boxes_1024.csv").is_file():
+        return []
+    rows = read_table(folder / "boxes_1024.csv", ("image", "finding", "x", "y", "w", "h"))
+    return [_box(r) for r in rows if r["finding"] in BOX_NAMES]
+
+
+def _box(row: Mapping[str, str]) -> ReaderBox:
+    x, y, w, h = (float(row[k]) / ORIGINAL_SIDE for k in ("x", "y", "w", "h"))
+    return ReaderBox(row["image"], BOX_NAMES[row["finding"]], max(x, 0.0), max(y, 0.0), min(x + w, 1.0), min(y + h, 1.0))
+
+
+def _film(path: Path, row: Mapping[str, str], patient: str, names: str) -> FilmRow:
+    return FilmRow(
+        source=SOURCE,
+        path=path,
+        study=Path(row.get("image") or path.name).stem,
+        patient=patient,
+        labels=labels(names, row.get("rsna_opacity", "")),
+        presentation="frontal",
+        view=row["view"] or None,
+        sex=row.get("sex") or None,
+        age_years=_age(row.get("age", "")),
+    )
+
+
+def _age(text: str) -> int | None:
+    digits = "".join(c for c in text if c.isdigit())
+    return int(digits) if digits and int(digits) <= 120 else None

@@ -1,0 +1,147 @@
+"""Every error the service can name, as one tree.
+
+    ServiceError                     code, HTTP status and title; the message may reach a client, so it carries no patient text
+     ├─ FilmError                    the bytes are not a film we can read
+     │   ├─ NotAnImage               415 not_an_image
+     │   ├─ UnsupportedFilm          415 unsupported_film        (transfer syntax, modality, video, colour photograph of nothing)
+     │   ├─ TruncatedFilm            422 film_truncated
+     │   ├─ DecodeFailed             422 decode_failed
+     │   ├─ FilmTooLarge             413 film_too_large
+     │   └─ ConstantFilm             422 film_constant
+     ├─ BadRequest                   422 bad_request             (prompt too long, two inputs that exclude each other ...)
+     ├─ NotFound                     404 not_found
+     ├─ Busy                         429 busy                    (carries retry_after_seconds)
+     ├─ StoreUnavailable             503 store_unavailable
+     ├─ IndexModelMismatch           503 index_model_mismatch    (names the command that remedies it)
+     ├─ DamagedRecord                500 damaged_record
+     └─ BadWeights                   503 bad_weights             (names the file and the digest expected)
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ServiceError(Exception):
+    """Base of the tree: `code` is stable and public, `status` its HTTP status, `exit_code` the command line's."""
+
+    code: ClassVar[str] = "internal"
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "The service failed"
+    exit_code: ClassVar[int] = 1
+
+
+class FilmError(ServiceError):
+    """The bytes given are not a film this service can read."""
+
+    code = "film_error"
+    status = 422
+    title = "The film cannot be read"
+
+
+class NotAnImage(FilmError):
+    """The bytes are of no known image format."""
+
+    code = "not_an_image"
+    status = 415
+    title = "Not an image"
+
+
+class UnsupportedFilm(FilmError):
+    """An image, but of a kind that is not accepted (modality, transfer syntax, several frames)."""
+
+    code = "unsupported_film"
+    status = 415
+    title = "This kind of image is not accepted"
+
+
+class TruncatedFilm(FilmError):
+    """The file ends before its content does."""
+
+    code = "film_truncated"
+    title = "The file is cut short"
+
+
+class DecodeFailed(FilmError):
+    """The decoder refused the content or did not survive it."""
+
+    code = "decode_failed"
+    title = "The image could not be decoded"
+
+
+class FilmTooLarge(FilmError):
+    """Over a limit on bytes, pixels, memory or time."""
+
+    code = "film_too_large"
+    status = 413
+    title = "The film is too large"
+
+
+class ConstantFilm(FilmError):
+    """Every pixel has the same value."""
+
+    code = "film_constant"
+    title = "The film shows nothing"
+
+
+class BadRequest(ServiceError):
+    """The request contradicts itself or passes a limit."""
+
+    code = "bad_request"
+    status = 422
+    title = "The request is not acceptable"
+    exit_code = 2
+
+
+class NotFound(ServiceError):
+    """No such record, or none this caller may see."""
+
+    code = "not_found"
+    status = 404
+    title = "Not found"
+
+
+class Busy(ServiceError):
+    """The bounded gate is full."""
+
+    code = "busy"
+    status = 429
+    title = "Too many requests at once"
+
+    def __init__(self, retry_after_seconds: int) -> None:
+        super().__init__(f"all workers are busy, try again in {retry_after_seconds} s")
+        self.retry_after_seconds = retry_after_seconds
+
+
+class StoreUnavailable(ServiceError):
+    """The knowledge store does not answer."""
+
+    code = "store_unavailable"
+    status = 503
+    title = "The knowledge base does not answer"
+
+
+class IndexModelMismatch(ServiceError):
+    """The index was made by another model, preprocessing or labeler."""
+
+    code = "index_model_mismatch"
+    status = 503
+    title = "The index belongs to another model"
+    exit_code = 3
+
+
+class DamagedRecord(ServiceError):
+    """A stored record fails its checksum."""
+
+    code = "damaged_record"
+    title = "A stored record is damaged"
+    exit_code = 3
+
+
+class BadWeights(ServiceError):
+    """A weight file is absent, altered, or of another architecture. Never answered with random weights."""
+
+    code = "bad_weights"
+    status = 503
+    title = "The model's weights cannot be used"
+    exit_code = 3

@@ -1,0 +1,63 @@
+"""Class activation maps by `grad-cam`, over the last trunk stage alone: the early stages are run once, in the reading."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from knowledge_base.findings import FINDINGS
+from rag_service.models.network import FilmNetwork
+
+MAP_SIDE: Final = 64
+"""Saliency maps are returned at this many cells a side, over the whole film."""
+
+
+class LastStage(nn.Module):
+    """Early maps (B, C, h, w) -> finding logits (B, 14) at the centre of the box."""
+
+    def __init__(self, network: FilmNetwork) -> None:
+        super().__init__()
+        self.entry = nn.Identity()
+        self.stage = network.trunk.s4
+        self.closing = network.trunk.final_conv
+        self._network = (network,)  # a tuple: the heads are used, not registered a second time
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """See the class."""
+        network = self._network[0]
+        reading = network.read_maps(self.closing(self.stage(self.entry(maps))))
+        return network.logits(reading.centre)
+
+
+class Saliency:
+    """Maps for several findings of one film in one pass."""
+
+    def __init__(self, network: FilmNetwork) -> None:
+        self._tail = LastStage(network).eval()
+
+    def maps(self, early: Tensor, findings: Sequence[str]) -> NDArray[np.float32]:
+        """float32 (len(findings), 64, 64) in [0, 1] from the reading's `maps` (C, h, w); all zero where nothing speaks for it."""
+        if not findings:
+            return np.zeros((0, MAP_SIDE, MAP_SIDE), np.float32)
+        from pytorch_grad_cam import GradCAM, LayerCAM
+        from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+        batch = early.detach().clone()[None].repeat(len(findings), 1, 1, 1)
+        targets = [ClassifierOutputTarget(FINDINGS.index(f)) for f in findings]
+        layers = ((GradCAM, self._tail.closing), (LayerCAM, self._tail.entry))
+        found = []
+        for method, layer in layers:
+            with torch.enable_grad(), method(model=self._tail, target_layers=[layer]) as cam:
+                found.append(np.asarray(cam(input_tensor=batch.requires_grad_(True), targets=targets), np.float32))
+        coarse, fine = (_resized(m) for m in found)
+        return coarse * (0.5 + 0.5 * fine)
+
+
+def _resized(maps: NDArray[np.float32]) -> NDArray[np.float32]:
+    resized = torch.nn.functional.interpolate(torch.from_numpy(maps)[:, None], size=MAP_SIDE, mode="bilinear")
+    return resized[:, 0].clamp(0, 1).numpy()

@@ -1,0 +1,1 @@
+"""Frozen model records, the film encoder with its box-latent head, and the text encoder."""

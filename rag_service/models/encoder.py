@@ -1,0 +1,116 @@
+"""Reads a film: its box in latent space, BL-TTA probabilities, how it presents itself, and where findings show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn import functional
+
+from knowledge_base.records import BoxLatent
+from rag_service.errors import BadWeights
+from rag_service.imaging.film import Film
+from rag_service.imaging.normalise import PREPROCESSING, squeeze, stretch
+from rag_service.models.catalogue import ModelRecord, load_record, verified
+from rag_service.models.network import PRESENTATIONS, Architecture, FilmNetwork
+
+BL_TTA_SAMPLES: Final = 8
+BL_TTA_SEED: Final = 20260
+
+
+@dataclass(frozen=True, eq=False)
+class FilmReading:
+    """What the network says of one film, uncalibrated.
+
+    `probabilities` and `spread` (14,): mean and standard deviation of sigmoid(head(c + r*u)) over the BL-TTA samples;
+    `presentation` (5,) softmax in the order of PRESENTATIONS; `pooled` (D,) trunk features; `maps` (C, h, w): the maps
+    that the last trunk stage starts from, for saliency.
+    """
+
+    box: BoxLatent
+    probabilities: NDArray[np.float64]
+    spread: NDArray[np.float64]
+    presentation: NDArray[np.float64]
+    pooled: NDArray[np.float32]
+    maps: Tensor
+
+
+def samples(axes: int, count: int = BL_TTA_SAMPLES, seed: int = BL_TTA_SEED) -> Tensor:
+    """(count, axes) in (-1, 1): a scrambled Sobol set and its mirror image, so odd terms cancel; the same every time."""
+    if count == 1:
+        return torch.zeros(1, axes)
+    half = torch.quasirandom.SobolEngine(axes, scramble=True, seed=seed).draw(count // 2) * 2 - 1
+    return torch.cat([half, -half])
+
+
+def to_input(stored: NDArray[np.uint8], side: int) -> Tensor:
+    """uint8 films (B, 256, 256), already stretched -> network input (B, 1, side, side)."""
+    films = torch.from_numpy(np.ascontiguousarray(stored)).float().div_(255.0)[:, None]
+    return functional.interpolate(films, size=side, mode="bilinear", antialias=True).sub(0.5).div(0.25)
+
+
+class FilmEncoder:
+    """A loaded film network with its record; reads films one at a time or, for indexing, many."""
+
+    def __init__(self, record: ModelRecord, network: FilmNetwork, bl_tta: int = BL_TTA_SAMPLES) -> None:
+        self.record = record
+        self.network = network.eval()
+        self._samples = samples(network.architecture.axes, bl_tta)
+
+    def read(self, film: Film) -> FilmReading:
+        """Read one decoded film."""
+        return self.read_stored(np.rint(stretch(squeeze(film.pixels)) * 255.0).astype(np.uint8)[None])[0]
+
+    def read_stored(self, stored: NDArray[np.uint8]) -> list[FilmReading]:
+        """Read films (B, 256, 256) that were squeezed and stretched before. BadWeights when the network yields NaN."""
+        network = self.network
+        with torch.inference_mode():
+            early, maps = network.stages(to_input(stored, network.architecture.side))
+            reading = network.read_maps(maps)
+            points = reading.centre[:, None] + reading.radius[:, None] * self._samples
+            chances = torch.sigmoid(network.logits(points))
+            mean, spread = chances.mean(1), chances.std(1, correction=0)
+        if not all(bool(torch.isfinite(t).all()) for t in (mean, reading.centre, reading.radius)):
+            raise BadWeights(f"{self.record.id} produced numbers that are not finite")
+        presentation = torch.softmax(reading.presentation, 1)
+        return [
+            FilmReading(
+                box=BoxLatent(reading.centre[i].numpy(), reading.radius[i].numpy()),
+                probabilities=mean[i].double().numpy(),
+                spread=spread[i].double().numpy(),
+                presentation=presentation[i].double().numpy(),
+                pooled=reading.pooled[i].numpy(),
+                maps=early[i],
+            )
+            for i in range(len(stored))
+        ]
+
+
+def presentation_of(reading: FilmReading) -> str:
+    """The likeliest presentation."""
+    return PRESENTATIONS[int(np.argmax(reading.presentation))]
+
+
+def load_encoder(folder: Path) -> FilmEncoder:
+    """The encoder whose record lies in `folder`, its digest checked first. BadWeights otherwise; never random weights."""
+    record = load_record(folder)
+    if record.preprocessing != PREPROCESSING:
+        raise BadWeights(f"{record.id} expects preprocessing {record.preprocessing}, this version does {PREPROCESSING}")
+    path = verified(record, folder)
+    try:
+        network = FilmNetwork(Architecture(**_tuples(record.architecture)))
+        network.load_state_dict({k: v.float() for k, v in load_file(path).items()})
+    except (SafetensorError, RuntimeError, TypeError, ValueError) as error:
+        raise BadWeights(f"{record.file} does not fit its architecture (expected sha256 {record.sha256})") from error
+    return FilmEncoder(record, network)
+
+
+def _tuples(values: dict[str, object]) -> dict[str, object]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}

@@ -1,0 +1,73 @@
+"""The starter cases: vectors of Open-i studies that ship with the weights. Vectors only; the reports come from a package."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save_file
+
+from knowledge_base.records import BoxLatent
+from rag_service.errors import BadWeights
+
+VECTORS_FILE: Final = "starter.safetensors"
+LISTING_FILE: Final = "starter.json"
+
+
+@dataclass(frozen=True, eq=False)
+class StarterCases:
+    """n studies: ids, box vectors [c ; r/sqrt(3)] (n, 2d) and text vectors (n, 384), and the models that made them."""
+
+    box_model: str
+    text_model: str
+    studies: tuple[str, ...]
+    boxes: NDArray[np.float32]
+    texts: NDArray[np.float32]
+
+    def box(self, index: int) -> BoxLatent:
+        """The box of a study."""
+        return BoxLatent.from_vector(self.boxes[index])
+
+
+def save_starter(folder: Path, cases: StarterCases) -> None:
+    """Write vectors (float16) and the listing that carries their digest."""
+    path = folder / VECTORS_FILE
+    save_file({"boxes": cases.boxes.astype(np.float16), "texts": cases.texts.astype(np.float16)}, path)
+    listing = {
+        "box_model": cases.box_model,
+        "text_model": cases.text_model,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "studies": list(cases.studies),
+    }
+    (folder / LISTING_FILE).write_text(json.dumps(listing, separators=(",", ":")) + "\n", "utf-8")
+
+
+def load_starter(folder: Path, box_model: str, text_model: str) -> StarterCases:
+    """The starter cases in `folder`. BadWeights when absent, altered, or made by other models."""
+    try:
+        listing = json.loads((folder / LISTING_FILE).read_text("utf-8"))
+        content = (folder / VECTORS_FILE).read_bytes()
+    except (OSError, ValueError) as error:
+        raise BadWeights(f"{LISTING_FILE} or {VECTORS_FILE} is absent or malformed in the model folder") from error
+    if (found := hashlib.sha256(content).hexdigest()) != listing["sha256"]:
+        raise BadWeights(f"{VECTORS_FILE}: expected sha256 {listing['sha256']}, found {found}")
+    _same_models((listing["box_model"], listing["text_model"]), (box_model, text_model))
+    try:
+        arrays = load(content)
+    except SafetensorError as error:
+        raise BadWeights(f"{VECTORS_FILE} is malformed") from error
+    return StarterCases(
+        box_model, text_model, tuple(listing["studies"]), arrays["boxes"].astype(np.float32), arrays["texts"].astype(np.float32)
+    )
+
+
+def _same_models(made_by: Sequence[str], running: Sequence[str]) -> None:
+    if tuple(made_by) != tuple(running):
+        raise BadWeights(f"the starter cases were made by {made_by}, the models are {running}")

@@ -1,0 +1,163 @@
+"""The draft: what the service answers, as frozen values whose JSON names are a contract (fields are added, never renamed)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from knowledge_base.findings import Laterality, Polarity, Progression
+from rag_service.calibration import Confidence
+from rag_service.gate import OutOfDistribution
+from rag_service.imaging.film import Box
+
+
+class Status(StrEnum):
+    """A draft was made, or the film was not one the service may read."""
+
+    DRAFT = "draft"
+    ABSTAINED = "abstained"
+
+
+@dataclass(frozen=True)
+class AxisUncertainty:
+    """One axis of the film's box: its index, what it predicts best, and its radius in latent units."""
+
+    axis: int
+    name: str
+    r: float
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """Mean radius of the film's box, the axes that matter most to this finding and are widest, spread over BL-TTA."""
+
+    radius: float
+    top_axes: tuple[AxisUncertainty, ...]
+    bl_tta_sd: float
+
+
+@dataclass(frozen=True)
+class Citation:
+    """Evidence: `quote` equals text[span[0]:span[1]] of the cited record, exactly. `kind` is case, guideline or prior."""
+
+    kind: str
+    id: str
+    quote: str
+    span: tuple[int, int]
+    similarity: float
+    entails: bool
+
+
+@dataclass(frozen=True)
+class CounterEvidence:
+    """A similar case that says the opposite."""
+
+    id: str
+    similarity: float
+    quote: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One sentence of the draft with everything it rests on. `boxes` is None when the finding has no place on the film."""
+
+    id: str
+    label: str
+    sentence: str
+    polarity: Polarity
+    laterality: Laterality | None
+    location: str | None
+    severity: str | None
+    progression: Progression | None
+    boxes: tuple[Box, ...] | None
+    confidence: Confidence
+    uncertainty: Uncertainty
+    citations: tuple[Citation, ...]
+    counter_evidence: tuple[CounterEvidence, ...]
+
+
+@dataclass(frozen=True)
+class NotAssessed:
+    """A finding the draft does not speak of, and why."""
+
+    label: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class SimilarCase:
+    """A prior study near this film. `score` is the fused rank score; `film_url` is None where no film is stored."""
+
+    id: str
+    score: float
+    box_overlap: float | None
+    labels: tuple[str, ...]
+    excerpt: str
+    film_url: str | None
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How many cases of the knowledge base state a finding."""
+
+    label: str
+    cases: int
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Digests and versions of everything the draft depended on."""
+
+    model: str
+    preprocessing: str
+    index: str
+    knowledge_base: str
+    thresholds: str
+    seed: int
+    film: str
+
+
+@dataclass(frozen=True)
+class Draft:
+    """The answer to one film."""
+
+    status: Status
+    abstain_reasons: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    impression: str | None
+    not_assessed: tuple[NotAssessed, ...]
+    similar_cases: tuple[SimilarCase, ...]
+    out_of_distribution: OutOfDistribution | None
+    checks: Mapping[str, Any]
+    coverage: tuple[Coverage, ...]
+    provenance: Provenance
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values in the contract's names; probabilities to 6 places so that equal drafts are equal bytes."""
+        return _plain(asdict(self))  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class SearchAnswer:
+    """Similar cases for a film, words, or both, and passages of guidelines for the words."""
+
+    cases: tuple[SimilarCase, ...]
+    passages: tuple[Citation, ...]
+    abstain_reasons: tuple[str, ...]
+    provenance: Provenance
+
+    def to_json(self) -> dict[str, Any]:
+        """As `Draft.to_json`."""
+        return _plain(asdict(self))  # type: ignore[no-any-return]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(v) for v in value]
+    if isinstance(value, StrEnum):
+        return str(value)
+    return round(value, 6) if isinstance(value, float) else value

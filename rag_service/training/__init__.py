@@ -1,0 +1,1 @@
+"""Trains what the service ships: offline, resumable, seeded. Nothing that serves imports this room."""

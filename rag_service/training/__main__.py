@@ -1,0 +1,62 @@
+"""python -m rag_service.training TASK --data DIR: trains, calibrates and packs what the service ships."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from rag_service.models.encoder import load_encoder
+from rag_service.models.starter import save_starter
+from rag_service.models.text import load_text_encoder
+from rag_service.training.calibrate import calibrate
+from rag_service.training.corpus import SOURCES, Corpus, build
+from rag_service.training.export import export
+from rag_service.training.loop import Plan, Trainer, text_vectors
+from rag_service.training.starter import starter_cases
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    corpus = build(options.data, options.work / "cache")
+    plan = replace(Plan(), steps=options.steps, seed=options.seed)
+    folder = options.work / f"encoder-{options.seed}"
+    if options.task == "encoder":
+        folder.mkdir(parents=True, exist_ok=True)
+        vectors = text_vectors(corpus.texts, load_text_encoder().encode, options.work / "cache")
+        Trainer(corpus, vectors, plan, folder).run()
+        return 0
+    return _pack(corpus, plan, folder / "checkpoint.pt", options)
+
+
+def _pack(corpus: Corpus, plan: Plan, checkpoint: Path, options: argparse.Namespace) -> int:
+    architecture = plan.architecture(corpus.tag_names, SOURCES)
+    record = export(checkpoint, architecture, options.version, options.out)
+    print(f"{record.id}  sha256 {record.sha256}")
+    encoder = load_encoder(options.out)
+    calibrate(encoder, corpus, options.out).save(options.out)
+    save_starter(options.out, starter_cases(encoder, corpus, load_text_encoder().encode))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m rag_service.training", description=__doc__)
+    parser.add_argument("task", choices=("encoder", "pack"), help="encoder: train; pack: export, calibrate, starter cases")
+    parser.add_argument("--data", type=Path, required=True, help="folder holding openi/, nih/, ...")
+    parser.add_argument("--work", type=Path, default=Path("build/training"), help="checkpoints, cache and log")
+    parser.add_argument("--out", type=Path, default=Path("rag_service/weights"), help="where pack writes")
+    parser.add_argument("--version", default="1", help="version of the packed model")
+    parser.add_argument("--steps", type=int, default=Plan().steps)
+    parser.add_argument("--seed", type=int, default=Plan().seed)
+    parser.add_argument("--threads", type=int, default=0, help="torch threads; 0 leaves the default")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

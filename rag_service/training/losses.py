@@ -1,0 +1,50 @@
+"""What the network is asked for: labels on points of the box, a box that holds device-shifted copies, neighbours that agree."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def masked_bce(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean binary cross-entropy over known targets; logits and targets (B, K), targets 1, 0 or -1 for unknown."""
+    known = targets >= 0
+    loss = functional.binary_cross_entropy_with_logits(logits, targets.clamp(min=0).float(), reduction="none")
+    return (loss * known).sum() / known.sum().clamp(min=1)
+
+
+def containment(centre: Tensor, radius: Tensor, shifted: Tensor) -> Tensor:
+    """Hinge on how far the centre of a shifted copy (B, d) leaves the box (centre, radius)."""
+    return functional.relu((shifted - centre).abs() - radius).mean()
+
+
+def neighbours(centre: Tensor, labels: Tensor, temperature: float = 16.0) -> Tensor:
+    """Cross-entropy between who is near in latent space and who shares findings (Jaccard of positives), over a batch.
+
+    centre (B, d); labels (B, F) with unknown as -1. Films without a positive finding are nobody's neighbour.
+    """
+    positive = (labels == 1).float()
+    known = positive.sum(1) > 0
+    if int(known.sum()) < 4:
+        return centre.sum() * 0.0
+    centre, positive = centre[known], positive[known]
+    shared = positive @ positive.T
+    union = positive.sum(1)[:, None] + positive.sum(1)[None] - shared
+    target = shared / union
+    off = ~torch.eye(len(centre), dtype=torch.bool)
+    target = (target * off) / (target * off).sum(1, keepdim=True).clamp(min=1e-6)
+    logits = (-torch.cdist(centre, centre).pow(2) / temperature).masked_fill(~off, -1e9)
+    return -(target * functional.log_softmax(logits, 1)).sum(1).mean()
+
+
+def captions(film: Tensor, text: Tensor, raw: Tensor, temperature: float = 0.1) -> Tensor:
+    """Symmetric contrast of films and their texts, both (B, j), with soft targets from the texts' own likeness `raw` (B, t).
+
+    Many reports say the same in other words: such pairs are not pushed apart.
+    """
+    film, text = functional.normalize(film, dim=1), functional.normalize(text, dim=1)
+    target = functional.softmax(raw @ raw.T / 0.05, dim=1)
+    logits = film @ text.T / temperature
+    rows = -(target * functional.log_softmax(logits, 1)).sum(1).mean()
+    return 0.5 * (rows - (target * functional.log_softmax(logits.T, 1)).sum(1).mean())
