@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
@@ -19,6 +20,8 @@ from api.settings import ApiSettings
 from api.startup import Startup
 
 VERSION: Final = "1.0.0"
+_DRAIN_SECONDS: Final = 5.0
+"""The server has answered every request by then; this is for calls whose caller had left."""
 _LOOKUPS_PER_WORKER: Final = 4
 """Reading a case asks only the store, so more may run and wait than drafts."""
 _TAGS: Final = [
@@ -30,7 +33,8 @@ _TAGS: Final = [
 def create_app(service_factory: Callable[[], ReportService], settings: ApiSettings) -> FastAPI:
     """An app that builds its service with `service_factory` in the background once it is started.
 
-    At shutdown it refuses new work, waits up to the deadline for running calls, then closes the service.
+    At shutdown the server first lets running requests finish; then calls nobody waits for any more get a few seconds,
+    and the service is closed.
     """
     metrics = Metrics()
 
@@ -45,8 +49,7 @@ def create_app(service_factory: Callable[[], ReportService], settings: ApiSettin
         try:
             yield ApiState(startup=startup, models=models, lookups=lookups)
         finally:
-            await models.drain(deadline)
-            await lookups.drain(deadline)
+            await asyncio.gather(models.drain(_DRAIN_SECONDS), lookups.drain(_DRAIN_SECONDS))
             startup.close()
 
     app = FastAPI(

@@ -71,13 +71,9 @@ SEARCH_BODY: Final[dict[str, Any]] = {
 }
 
 
-def answer(example: Any, description: str, media_type: str = "application/json") -> dict[str, Any]:
-    """A successful answer with its example."""
-    return {
-        "description": description,
-        "headers": {"X-Request-ID": _REQUEST_ID},
-        "content": {media_type: {"example": example}},
-    }
+def answer(description: str, media_type: str = "application/json") -> dict[str, Any]:
+    """A successful answer; `describe` adds its example."""
+    return {"description": description, "headers": {"X-Request-ID": _REQUEST_ID}, "content": {media_type: {}}}
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -92,7 +88,7 @@ def not_ready() -> dict[str, Any]:
 
 
 def describe(app: FastAPI) -> None:
-    """Make `app.openapi` add the problem schemas, which no response model refers to."""
+    """Make `app.openapi` add what FastAPI leaves out: the problem schemas, and the nulls of the examples."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -106,6 +102,10 @@ def describe(app: FastAPI) -> None:
             schemas = schema.setdefault("components", {}).setdefault("schemas", {})
             for model in (ProblemBody, NotReadyBody):
                 schemas[model.__name__] = model.model_json_schema()
+            for path, example in examples.ANSWERS.items():
+                for operation in schema["paths"][path].values():
+                    for content in operation["responses"]["200"]["content"].values():
+                        content["example"] = example
             app.openapi_schema = schema
         return app.openapi_schema
 

@@ -1,11 +1,11 @@
 """The errors only HTTP knows, as leaves of the service's one tree (`rag_service.errors`).
 
-    ServiceError
-     ├─ Unauthorised         401 unauthorised             (with WWW-Authenticate)
-     ├─ BadHost              400 bad_host                 (a Host header this service does not answer to)
-     ├─ UnsupportedUpload    415 unsupported_media_type   (the body's Content-Type or Content-Encoding)
-     ├─ NotReady             503 not_ready                (still starting, or shutting down)
-     └─ DeadlineExceeded     503 deadline_exceeded
+ServiceError
+ ├─ Unauthorised         401 unauthorised             (with WWW-Authenticate)
+ ├─ BadHost              400 bad_host                 (a Host header this service does not answer to)
+ ├─ UnsupportedUpload    415 unsupported_media_type   (the body's Content-Type or Content-Encoding)
+ ├─ NotReady             503 not_ready                (still starting, or shutting down)
+ └─ DeadlineExceeded     503 deadline_exceeded
 """
 
 from __future__ import annotations

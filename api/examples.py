@@ -59,18 +59,6 @@ DRAFT: Final[dict[str, Any]] = {
     "coverage": [{"label": "Pleural Effusion", "cases": 412}],
     "provenance": _PROVENANCE,
 }
-ABSTAINED: Final[dict[str, Any]] = {
-    **DRAFT,
-    "status": "abstained",
-    "abstain_reasons": ["not_chest"],
-    "findings": [],
-    "impression": None,
-    "not_assessed": [],
-    "similar_cases": [],
-    "out_of_distribution": {"score": 1.74, "threshold": 0.9},
-    "checks": {},
-    "coverage": [],
-}
 SEARCH: Final[dict[str, Any]] = {
     "cases": [_SIMILAR],
     "passages": [
@@ -144,6 +132,16 @@ PROBLEMS: Final[dict[int, dict[str, Any]]] = {
     500: _problem(ServiceError, "the failure is recorded under this request id"),
     503: _problem(DeadlineExceeded, "not answered within 30 s"),
 }
+ANSWERS: Final[dict[str, Any]] = {
+    "/v1/reports": DRAFT,
+    "/v1/search": SEARCH,
+    "/v1/cases/{case_id}": CASE,
+    "/": INDEX,
+    "/livez": ALIVE,
+    "/readyz": READY,
+    "/metrics": METRICS,
+}
+"""Path -> what its operation answers when all is well."""
 NOT_READY: Final[dict[str, Any]] = {
     "type": "urn:problem-type:not_ready",
     "title": "The service is not ready",

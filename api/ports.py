@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-from uuid import UUID
+from typing import TYPE_CHECKING, Protocol
 
-from knowledge_base.records import Case
-from rag_service.report.draft import Draft, SearchAnswer
-from rag_service.requests import DraftRequest, SearchRequest
+if TYPE_CHECKING:  # a draft's module brings the models' libraries; the API starts without them
+    from uuid import UUID
+
+    from knowledge_base.records import Case
+    from rag_service.report.draft import Draft, SearchAnswer
+    from rag_service.requests import DraftRequest, SearchRequest
 
 
 class ReportService(Protocol):

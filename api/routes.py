@@ -25,6 +25,7 @@ from rag_service.requests import MAX_LIMIT, PUBLIC, DraftRequest, SearchRequest
 OPERATIONS_TAG: Final = "operations"
 _DRAFT_TEXTS: Final = frozenset({"prompt", "indication"})
 _SEARCH_TEXTS: Final = frozenset({"text", "finding", "limit"})
+_OK: Final[dict[int | str, dict[str, Any]]] = {200: documents.answer("As described.")}
 
 
 class ApiState(TypedDict):
@@ -46,7 +47,7 @@ def use_cases(settings: ApiSettings, metrics: Metrics) -> APIRouter:
         "/reports",
         summary="Draft a report for one film",
         response_model=schemas.Draft,
-        responses={200: documents.answer(examples.DRAFT, "A draft, or an abstention with its reasons."),
+        responses={200: documents.answer("A draft, or an abstention with its reasons."),
                    **documents.problems(*failures, 413, 415)},
         openapi_extra={"requestBody": documents.DRAFT_BODY},
     )  # fmt: skip
@@ -64,7 +65,7 @@ def use_cases(settings: ApiSettings, metrics: Metrics) -> APIRouter:
         "/search",
         summary="Find similar cases and guideline passages",
         response_model=schemas.SearchAnswer,
-        responses={200: documents.answer(examples.SEARCH, "The nearest first."),
+        responses={200: documents.answer("The nearest first."),
                    **documents.problems(*failures, 413, 415)},
         openapi_extra={"requestBody": documents.SEARCH_BODY},
     )  # fmt: skip
@@ -81,7 +82,7 @@ def use_cases(settings: ApiSettings, metrics: Metrics) -> APIRouter:
         "/cases/{case_id}",
         summary="Read a cited case",
         response_model=schemas.Case,
-        responses={200: documents.answer(examples.CASE, "The case; of a withdrawn one only its identity."),
+        responses={200: documents.answer("The case; of a withdrawn one only its identity."),
                    **documents.problems(*failures, 404)},
     )  # fmt: skip
     async def read_case(request: Request, case_id: UUID) -> Response:
@@ -99,12 +100,12 @@ def operations(metrics: Metrics) -> APIRouter:
     """The routes that need no key: they tell nothing of any request."""
     router = APIRouter(tags=[OPERATIONS_TAG])
 
-    @router.get("/", summary="Index", response_model=schemas.Index, responses=_ok(examples.INDEX))
+    @router.get("/", summary="Index", response_model=schemas.Index, responses=_OK)
     async def index() -> Response:
         """What is served here."""
         return JSONResponse(examples.INDEX)
 
-    @router.get("/livez", summary="Is the process alive", response_model=schemas.Alive, responses=_ok(examples.ALIVE))
+    @router.get("/livez", summary="Is the process alive", response_model=schemas.Alive, responses=_OK)
     async def livez() -> Response:
         """Always 200 while the event loop turns."""
         return JSONResponse(examples.ALIVE)
@@ -113,7 +114,7 @@ def operations(metrics: Metrics) -> APIRouter:
         "/readyz",
         summary="Can it work",
         response_model=schemas.Ready,
-        responses={**_ok(examples.READY), 503: documents.not_ready()},
+        responses={**_OK, 503: documents.not_ready()},
     )
     async def readyz(request: Request) -> Response:
         """200 when the service is built and every component is ok."""
@@ -128,17 +129,13 @@ def operations(metrics: Metrics) -> APIRouter:
         "/metrics",
         summary="Metrics",
         response_class=Response,
-        responses={200: documents.answer(examples.METRICS, "Prometheus text format 0.0.4.", "text/plain")},
+        responses={200: documents.answer("Prometheus text format 0.0.4.", "text/plain")},
     )
     async def expose() -> Response:
         """Counts and latencies."""
         return Response(metrics.exposition(), media_type=CONTENT_TYPE)
 
     return router
-
-
-def _ok(example: Any) -> dict[int | str, dict[str, Any]]:
-    return {200: documents.answer(example, "As described.")}
 
 
 def _state(request: Request[State]) -> ApiState:

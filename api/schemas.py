@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from knowledge_base.findings import Laterality, Polarity, Progression
 from knowledge_base.records import Case as CaseRecord
 from rag_service.calibration import Tier
-from rag_service.report.draft import Status
 
 
 class Schema(BaseModel):
@@ -137,7 +136,7 @@ class Provenance(Schema):
 class Draft(Schema):
     """A drafted report, or `abstained` with the reasons. It drafts; a clinician signs."""
 
-    status: Status
+    status: Literal["draft", "abstained"]
     abstain_reasons: list[str]
     findings: list[Finding]
     impression: str | None

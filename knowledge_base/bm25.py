@@ -19,8 +19,8 @@ import numpy as np
 from knowledge_base.schema import TermWeights
 from knowledge_base.store import SparseVector
 
-STOP_WORDS: Final = frozenset(
-    "a an and are as at be been by for from has have in is it its of on or that the this to was were will with".split()
+STOP_WORDS: Final = re.compile(
+    "a|an|and|are|as|at|be|been|by|for|from|has|have|in|is|it|its|of|on|or|that|the|this|to|was|were|will|with"
 )
 """Function words only. Negations ("no", "not", "without", "nor") carry a report's meaning and stay."""
 
@@ -60,7 +60,7 @@ def terms(text: str) -> list[str]:
 
 def _spaced(word: str) -> list[str]:
     """The term of a space-delimited word: none for a stop word or a lone letter."""
-    if word in STOP_WORDS or not word or (len(word) == 1 and word.isalpha()):
+    if not word or STOP_WORDS.fullmatch(word) or (len(word) == 1 and word.isalpha()):
         return []
     return [stem(word)]
 

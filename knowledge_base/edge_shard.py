@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -17,12 +16,13 @@ from uuid import UUID
 import qdrant_edge as qe
 
 from knowledge_base.frames import Words, float_words
+from knowledge_base.schema import WITHDRAWN
+from knowledge_base.fusion import cut_ties
 
 LAYOUT: Final = "collection.json"
 _MAKING: Final = ".making-"
 _DISTANCES: Final = {"Cosine": qe.Distance.Cosine, "Euclid": qe.Distance.Euclid}
 _KINDS: Final = {"keyword": qe.PayloadSchemaType.Keyword, "integer": qe.PayloadSchemaType.Integer}
-_TIES_AT_MOST: Final = 8192
 
 
 class Refused(Exception):
@@ -48,15 +48,8 @@ def make_filter(spec: dict[str, list[list[Any]]]) -> qe.Filter:
     return qe.Filter(must=[condition(c) for c in spec["must"]], must_not=[condition(c) for c in spec["must_not"]])
 
 
-def cut_ties(fetch: Callable[[int], list[tuple[str, float]]], limit: int, *, low_first: bool) -> list[tuple[str, float]]:
-    """The `limit` best by (score, id): asks for more while the list ends amid equal scores."""
-    asked = limit + 1
-    found = fetch(asked)
-    while len(found) == asked and asked < _TIES_AT_MOST and found[-1][1] == found[limit - 1][1]:
-        asked = min(asked * 4, _TIES_AT_MOST)
-        found = fetch(asked)
-    found.sort(key=lambda hit: (hit[1] if low_first else -hit[1], hit[0]))
-    return found[:limit]
+def _point_ids(ids: list[str]) -> list[qe.PointId]:
+    return [UUID(i) for i in ids]
 
 
 def sweep(path: Path) -> None:
@@ -110,21 +103,20 @@ class Shard:
             vector: dict[str, Any] = {n: words.floats(self._dense[n]["size"]) for n in spec["dense"]}
             for name, count in spec["sparse"]:
                 vector[name] = qe.SparseVector(words.integers(count), words.floats(count))
-            payload = spec["payload"] | ({"withdrawn": 1} if spec["id"] in kept else {})
+            payload = spec["payload"] | ({WITHDRAWN: 1} if spec["id"] in kept else {})
             points.append(qe.Point(UUID(spec["id"]), vector, payload))
         self._shard.update(qe.UpdateOperation.upsert_points(points))
         if request["flush"]:
             self._shard.flush()
 
     def _withdrawn(self, ids: list[str]) -> set[str]:
-        found = self._shard.retrieve([UUID(i) for i in ids], with_payload=["withdrawn"], with_vector=False)
-        return {str(r.id) for r in found if r.payload and r.payload.get("withdrawn")}
+        found = self._shard.retrieve(_point_ids(ids), with_payload=[WITHDRAWN], with_vector=False)
+        return {str(r.id) for r in found if r.payload and r.payload.get(WITHDRAWN)}
 
     def get(self, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         """Points by id whose tenant is one of `tenants`."""
         names, tenants = request["vectors"], set(request["tenants"])
-        ids = [UUID(i) for i in request["ids"]]
-        found = self._shard.retrieve(ids, with_payload=True, with_vector=names or False)
+        found = self._shard.retrieve(_point_ids(request["ids"]), with_payload=True, with_vector=names or False)
         return self._records([r for r in found if (r.payload or {}).get("tenant") in tenants], names)
 
     def ranked(self, request: dict[str, Any], words: Words) -> dict[str, Any]:
@@ -134,11 +126,12 @@ class Shard:
         for spec in request["prefetches"]:
             name, count = spec["using"], spec["count"]
             if name in self._dense:
-                query, params, low_first = words.floats(count), None, self._dense[name]["distance"] == "Euclid"
+                nearest, params = qe.Query.Nearest(words.floats(count), using=name), None
             else:
-                query = qe.SparseVector(words.integers(count), words.floats(count))
-                params, low_first = qe.SearchParams(idf=qe.IdfParams(corpus=corpus)), False
-            wanted, nearest = make_filter(spec["filter"]), qe.Query.Nearest(query, using=name)
+                sparse = qe.SparseVector(words.integers(count), words.floats(count))
+                nearest, params = qe.Query.Nearest(sparse, using=name), qe.SearchParams(idf=qe.IdfParams(corpus=corpus))
+            low_first = name in self._dense and self._dense[name]["distance"] == "Euclid"
+            wanted = make_filter(spec["filter"])
 
             def fetch(
                 limit: int, query: Any = nearest, wanted: Any = wanted, params: Any = params
@@ -146,7 +139,8 @@ class Shard:
                 asked = qe.QueryRequest(limit=limit, query=query, filter=wanted, params=params)
                 return [(str(hit.id), hit.score) for hit in self._shard.query(asked)]
 
-            lists.append(cut_ties(fetch, spec["limit"], low_first=low_first))
+            limit = spec["limit"]
+            lists.append(cut_ties(fetch(limit + 1), fetch, limit, low_first=low_first))
         return {"lists": lists}
 
     def scroll(self, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
@@ -190,7 +184,7 @@ class Shard:
     def set_withdrawn(self, request: dict[str, Any]) -> None:
         """Set the withdrawal flag of one tenant's points."""
         if ids := self._owned(request):
-            flag = {"withdrawn": 1 if request["withdrawn"] else 0}
+            flag = {WITHDRAWN: 1 if request["withdrawn"] else 0}
             self._shard.update(qe.UpdateOperation.set_payload(ids, flag))
             self._shard.flush()
 
@@ -200,10 +194,9 @@ class Shard:
             self._shard.update(qe.UpdateOperation.delete_points(ids))
             self._shard.flush()
 
-    def _owned(self, request: dict[str, Any]) -> list[UUID]:
-        ids = [UUID(i) for i in request["ids"]]
-        found = self._shard.retrieve(ids, with_payload=["tenant"], with_vector=False)
-        return [UUID(str(r.id)) for r in found if (r.payload or {}).get("tenant") == request["tenant"]]
+    def _owned(self, request: dict[str, Any]) -> list[qe.PointId]:
+        found = self._shard.retrieve(_point_ids(request["ids"]), with_payload=["tenant"], with_vector=False)
+        return [r.id for r in found if (r.payload or {}).get("tenant") == request["tenant"]]
 
     def optimize(self) -> None:
         """Merge segments and build graphs; blocks this process."""

@@ -1,13 +1,13 @@
 """What can go wrong in the knowledge base, as one tree. No message carries patient text.
 
-    StoreError                     something the store was asked for could not be done
-     ├─ StoreUnavailable           it does not answer, died, or took longer than its budget (carries retry_after_seconds)
-     ├─ StoreInUse                 another process holds the embedded index (carries pid)
-     ├─ StoreProtocolError         it answered something that is not an answer, or refused the request as malformed
-     ├─ CollectionMissing          no such collection has been made
-     ├─ ManifestMismatch           the collection was made by other models (names field and remedy)
-     ├─ DamagedRecordError         a record fails its checksum
-     └─ DiskLow                    writing would eat into the disk reserve, or the disk ran full
+StoreError                     something the store was asked for could not be done
+ ├─ StoreUnavailable           it does not answer, died, or took longer than its budget (carries retry_after_seconds)
+ ├─ StoreInUse                 another process holds the embedded index (carries pid)
+ ├─ StoreProtocolError         it answered something that is not an answer, or refused the request as malformed
+ ├─ CollectionMissing          no such collection has been made
+ ├─ ManifestMismatch           the collection was made by other models (names field and remedy)
+ ├─ DamagedRecordError         a record fails its checksum
+ └─ DiskLow                    writing would eat into the disk reserve, or the disk ran full
 """
 
 from __future__ import annotations

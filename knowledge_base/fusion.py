@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 RRF_K: Final = 60
+_TIES_AT_MOST: Final = 8192
 
 
 class Ordered(Hashable, Protocol):
@@ -44,3 +45,22 @@ def reciprocal_rank_fusion(rankings: Mapping[str, Sequence[K]], k: int = RRF_K) 
             scores[identity] = scores.get(identity, 0.0) + 1.0 / (k + rank)
     order = sorted(sorted(scores), key=lambda i: -scores[i])
     return [Fused(i, scores[i], ranks[i]) for i in order]
+
+
+def cut_ties(
+    found: list[tuple[K, float]],
+    again: Callable[[int], list[tuple[K, float]]],
+    limit: int,
+    *,
+    low_first: bool,
+) -> list[tuple[K, float]]:
+    """The `limit` best (id, score) by score, then id, though the engine breaks ties as it likes.
+
+    `found` was asked for with limit + 1. While it ends amid scores equal to the last one kept, `again` asks for more,
+    up to 8,192: the same words in many reports give the same scores. `low_first` for distances.
+    """
+    asked = limit + 1
+    while len(found) == asked and asked < _TIES_AT_MOST and found[-1][1] == found[limit - 1][1]:
+        asked = min(asked * 4, _TIES_AT_MOST)
+        found = again(asked)
+    return sorted(found, key=lambda hit: (hit[1] if low_first else -hit[1], hit[0]))[:limit]

@@ -46,7 +46,9 @@ class BoxLatent:
 
     def __post_init__(self) -> None:
         if self.centre.ndim != 1 or self.centre.shape != self.radius.shape:
-            raise RecordError(f"centre and radius must be equal 1-d arrays, got {self.centre.shape}, {self.radius.shape}")
+            raise RecordError(
+                f"centre and radius must be equal 1-d arrays, got {self.centre.shape}, {self.radius.shape}"
+            )
         if not (np.isfinite(self.centre).all() and np.isfinite(self.radius).all()):
             raise RecordError("a box-latent must be finite")
         if not (self.radius > 0).all():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any, Final
@@ -97,6 +97,16 @@ class CollectionSchema:
             if stored.get(part) != running[part]:
                 raise ManifestMismatch(self.name, part, stored.get(part), running[part])
 
+    def check_dense(self, names: Iterable[str]) -> None:
+        """Raise `ValueError` when one of `names` is no dense vector of this collection."""
+        if unknown := set(names) - set(self.dense):
+            raise ValueError(f"collection {self.name!r} has no dense vectors named {sorted(unknown)}")
+
+    def check_facet(self, key: str) -> None:
+        """Raise `ValueError` when `key` is no keyword index of this collection."""
+        if self.payload_indexes.get(key) is not IndexKind.KEYWORD:
+            raise ValueError(f"collection {self.name!r} does not index {key!r} as a keyword")
+
 
 @dataclass(frozen=True)
 class IndexManifest:
@@ -151,7 +161,7 @@ def cases_schema(
     box_model: str, text_model: str, *, box_dimension: int = 128, text_dimension: int = 384
 ) -> CollectionSchema:
     """Prior studies: box-latents [c ; r/sqrt(3)] of 2 * `box_dimension` values, report embeddings, BM25 terms."""
-    keyword, integer = IndexKind.KEYWORD, IndexKind.INTEGER
+    keyword = IndexKind.KEYWORD
     return CollectionSchema(
         name=CASES,
         dense={
@@ -160,9 +170,9 @@ def cases_schema(
         },
         sparse={BM25: TermWeights()},
         payload_indexes={
-            **dict.fromkeys(("tenant", "source", "study", "patient", "patient_key"), keyword),
-            **dict.fromkeys(("labels_positive", "labels_negative", "labels_uncertain", "view", "sex"), keyword),
-            **dict.fromkeys((WITHDRAWN, "age"), integer),
+            **dict.fromkeys(("tenant", "source", "study", "patient_key", "view"), keyword),
+            **dict.fromkeys(("labels_positive", "labels_negative", "labels_uncertain"), keyword),
+            WITHDRAWN: IndexKind.INTEGER,
         },
     )
 

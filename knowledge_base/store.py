@@ -59,7 +59,7 @@ class Match:
 
     def __post_init__(self) -> None:
         if isinstance(self.value, bool):
-            raise ValueError("store a flag as 0 or 1: the embedded engine matches no boolean")
+            raise TypeError("store a flag as 0 or 1: the embedded engine matches no boolean")
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,9 @@ class Filter:
     must_not: tuple[Condition, ...] = ()
 
 
+EVERYTHING: Final = Filter()
+
+
 @dataclass(frozen=True)
 class Scope:
     """Whose records a read may see: one tenant's, and the public ones unless told otherwise."""
@@ -132,7 +135,7 @@ class Nearest:
     vector_name: str
     vector: NDArray[np.float32] | SparseVector
     limit: int
-    filter: Filter = Filter()
+    filter: Filter = EVERYTHING
 
     def __post_init__(self) -> None:
         if not 1 <= self.limit <= MAX_LIMIT:
@@ -189,6 +192,7 @@ class KnowledgeStore(Protocol):
     - `ranked` gives one list per `Nearest`, best first, equal scores in ascending order of id, ties at the cut included.
       Sparse scores carry the inverse document frequency over the points the scope may see.
     - `scroll`, `get` and `ids` are ordered by id; `get` passes over ids it does not hold.
+    - A vector name the layout lacks, and a facet over a key that is no keyword index, raise `ValueError`.
     - `facet` and `count` are exact. `tenants` tells names and counts, no content.
     - A store that does not answer within its budget raises `StoreUnavailable`; an answer that cannot be read raises
       `StoreProtocolError`; a closed store raises `StoreUnavailable`.
@@ -222,21 +226,21 @@ class KnowledgeStore(Protocol):
         *,
         after: UUID | None = None,
         limit: int = 256,
-        wanted: Filter = Filter(),
+        wanted: Filter = EVERYTHING,
         vectors: Sequence[str] = (),
     ) -> Page:
         """Up to `limit` points with an id greater than `after`."""
         ...
 
-    def ids(self, collection: str, scope: Scope, wanted: Filter = Filter()) -> list[UUID]:
+    def ids(self, collection: str, scope: Scope, wanted: Filter = EVERYTHING) -> list[UUID]:
         """Ids of all points in scope, ascending."""
         ...
 
-    def count(self, collection: str, scope: Scope, wanted: Filter = Filter()) -> int:
+    def count(self, collection: str, scope: Scope, wanted: Filter = EVERYTHING) -> int:
         """How many points are in scope and wanted."""
         ...
 
-    def facet(self, collection: str, key: str, scope: Scope, wanted: Filter = Filter()) -> dict[str, int]:
+    def facet(self, collection: str, key: str, scope: Scope, wanted: Filter = EVERYTHING) -> dict[str, int]:
         """For each value of an indexed keyword, how many points carry it; in the order of the values."""
         ...
 
@@ -275,6 +279,12 @@ def intact(payload: Mapping[str, Any]) -> bool:
     """Whether the payload still has the checksum it was sealed with."""
     kept = {k: v for k, v in payload.items() if k not in _NOT_SEALED}
     return payload.get(SHA256) == digest(kept)
+
+
+def sound(points: Sequence[Point]) -> tuple[tuple[Point, ...], tuple[UUID, ...]]:
+    """The points whose payload is intact, and the ids of the damaged."""
+    checked = [(p, intact(p.payload)) for p in points]
+    return tuple(p for p, good in checked if good), tuple(p.id for p, good in checked if not good)
 
 
 def vectors_digest(vectors: Mapping[str, NDArray[np.float32]]) -> str:

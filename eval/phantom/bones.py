@@ -14,9 +14,9 @@ from eval.phantom.anatomy import Anatomy
 from eval.phantom.grid import Grid, Map, dome, polygon, step
 from eval.phantom.tubes import Strand, project, strand, together
 
-DROP = (40.0, 54.0, 70.0, 86.0, 98.0, 107.0, 112.0, 112.0, 105.0, 92.0, 66.0, 42.0)
+DROP = (40.0, 54.0, 70.0, 86.0, 98.0, 107.0, 112.0, 112.0, 105.0, 96.0, 84.0, 62.0)
 """mm each rib falls between its head and its front end, ribs 1 to 12."""
-END = (140.0, 146.0, 147.0, 146.0, 144.0, 140.0, 135.0, 128.0, 120.0, 110.0, 92.0, 66.0)
+END = (140.0, 146.0, 147.0, 146.0, 144.0, 140.0, 135.0, 128.0, 120.0, 114.0, 106.0, 84.0)
 """Degrees around the chest (0 = spine, 90 = flank, 180 = sternum) where bone gives way to cartilage."""
 MARROW = 0.20
 """Excess attenuation of marrow bone relative to compact bone's."""

@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter  # type: ignore[import-untyped]
 
 from eval.phantom.grid import Grid, Map
 
-SOFT, LUNG, BONE, METAL = 0.0175, 0.0046, 0.046, 0.45
+SOFT, LUNG, BONE = 0.0175, 0.0046, 0.046
 """Linear attenuation in mm^-1 near 70 keV effective, hardened by the body (NIST XCOM, ICRU-44 tissues; lung inflated)."""
 
 
@@ -24,11 +24,11 @@ class Technique:
     patient's left shoulder; `collimation` is the blades' shadow in mm.
     """
 
-    photons: float = 2.2e5
+    photons: float = 6.0e5
     detector_blur: float = 0.16
     grid_leak: float = 0.10
     equalise: float = 0.28
-    sharpen: float = 0.35
+    sharpen: float = 0.45
     low: float = 0.85
     high: float = 3.9
     contrast: float = 1.05

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,7 +17,7 @@ from scipy.interpolate import PchipInterpolator  # type: ignore[import-untyped]
 from scipy.ndimage import gaussian_filter, zoom  # type: ignore[import-untyped]
 
 Map: TypeAlias = NDArray[np.floating[Any]]
-Knots: TypeAlias = Sequence[tuple[float, float]]
+Knots: TypeAlias = tuple[tuple[float, float], ...]
 
 FILM_HEIGHT = 404.0
 """mm shown from top to bottom: a 14 x 17 inch cassette (432 mm) collimated to the chest."""
@@ -78,6 +79,7 @@ def bilinear(field: Map, at_y: Map, at_x: Map) -> Map:
     return np.asarray(columns[y0] * (1 - fy) + columns[y0 + 1] * fy)
 
 
+@lru_cache(maxsize=64)
 def spline(knots: Knots) -> PchipInterpolator:
     """Shape-preserving cubic through (position, value) knots: anatomy's outlines must not overshoot."""
     at, value = zip(*knots, strict=True)

@@ -19,10 +19,9 @@ CARINA = (-2.0, 152.0)
 
 @dataclass(frozen=True)
 class Chest:
-    """Chords in mm: `cavity` (rib cage inside), `heart` (mediastinum), `lung` (aerated lung), `airway` (air)."""
+    """Chords in mm: `cavity` (inside of the rib cage), aerated `lung`, `airway` (its air), walls of the `bronchi`."""
 
     cavity: Map
-    heart: Map
     lung: Map
     airway: Map
     bronchi: Map
@@ -42,7 +41,7 @@ def chest(grid: Grid, anatomy: Anatomy) -> Chest:
     # Beyond the mediastinum a bronchus replaces lung, not soft tissue, and its air hardly shows.
     airway, bronchi = airways(grid, anatomy)
     airway = airway * np.clip(heart / 50.0 + step(70.0 - grid.y, 8.0), 0, 1)
-    return Chest(cavity, heart, np.asarray(grid.blur(lung, 0.7)), airway, bronchi)
+    return Chest(cavity, np.asarray(grid.blur(lung, 0.7)), airway, bronchi)
 
 
 def rib_cage(grid: Grid, anatomy: Anatomy) -> Map:
@@ -76,8 +75,8 @@ def hila(grid: Grid, anatomy: Anatomy) -> Map:
     """Soft mass of the lung roots beside the heart, mm; the left stands higher than the right."""
     shift = anatomy.shift(5.0)
     right = join(ellipsoid(grid, (-43.0 + shift, 194.0), (8.0, 24.0, 10.5), -14.0),
-                 ellipsoid(grid, (-35.0 + shift, 166.0), (11.0, 13.0, 8.0), 30.0))
-    left = join(ellipsoid(grid, (39.0 + shift, 162.0), (12.0, 11.0, 10.0), 15.0),
+                 ellipsoid(grid, (-33.0 + shift, 172.0), (13.0, 17.0, 10.0), 20.0))
+    left = join(ellipsoid(grid, (38.0 + shift, 164.0), (13.0, 13.0, 11.0), 15.0),
                 ellipsoid(grid, (47.0 + shift, 182.0), (7.5, 20.0, 10.0), 10.0))
     return grid.blur(right + left, 1.8)
 

@@ -71,7 +71,8 @@ class Pneumothorax:
         lower = np.maximum(grid.y - 1.15 * self.depth, 40.0)
         line = np.where(lower < 58.5, 0.0, anatomy.half_width(lower)) - self.depth * fade * 0.85
         beyond = (np.abs(grid.x) - line) * scene.half(self.side) - 500.0 * (1 - scene.half(self.side))
-        share = step(beyond, 0.5) * (scene.lung > 0)
+        # The mediastinum stays where it is; only the pleural cavity beside it can hold the air.
+        share = step(beyond, 0.5) * (scene.lung > 0) * step(np.abs(grid.x) - 27.0, 2.0)
         pleura = SOFT * 7.0 * np.exp(-((beyond / 0.75) ** 2)) * np.clip(scene.lung / 30.0, 0, 1)
         pleura = pleura * step(grid.y - 60.0 - 1.15 * self.depth, 4.0)
         delta = pleura - share * (LUNG * scene.lung + scene.vessels)
@@ -131,7 +132,7 @@ def _bronchogram(grid: Grid, centre: tuple[float, float], side: int) -> Map:
     total = np.zeros((grid.rows, grid.columns))
     for bend in (-0.35, 0.0, 0.4):
         dx, dy = (centre[0] - x0) * 1.15, (centre[1] - y0) * 1.15
-        end = np.array([x0 + dx - bend * dy * 0.6, y0 + dy + bend * dx * 0.6 * 1.0, -10.0])
+        end = np.array([x0 + dx - bend * dy * 0.6, y0 + dy + bend * dx * 0.6, -10.0])
         start = np.array([x0, y0, -20.0])
         middle = (start + end) / 2 + np.array([-4.0 * bend, 5.0 * bend, 0.0])
         total += project(grid, strand(np.stack([start, middle, end]), np.array([2.0, 1.5, 0.8]), grid.pitch))

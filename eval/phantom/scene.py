@@ -84,13 +84,15 @@ def healthy(grid: Grid, anatomy: Anatomy, seed: int) -> Scene:
     """The patient without findings."""
     rng = [np.random.default_rng([anatomy.seed, 2, k]) for k in range(4)]
     inside = lungs.chest(grid, anatomy)
-    texture = 1 + 0.05 * grid.noise(rng[3], 16.0) + 0.025 * grid.noise(rng[3], 4.0) + 0.03 * grid.noise(rng[3], 1.8)
+    texture = 1 + 0.05 * grid.noise(rng[3], 16.0) + 0.02 * grid.noise(rng[3], 4.0) + 0.02 * grid.noise(rng[3], 1.8)
+    # Standing up, blood and weight make the bases denser than the apices.
+    texture = texture * (1 + 0.22 * np.clip((grid.y - 190.0) / 100.0, -1, 1))
     tree = vessels.pulmonary_vessels(grid, anatomy, rng[0])
     # A vessel seen end-on cannot be longer than the lung it lies in; the central ones merge into the hilum.
     tree = 14.0 * np.tanh(np.minimum(tree, inside.lung) / 14.0) + inside.bronchi * (inside.lung > 1)
     gas = tissue.bowel_gas(grid, anatomy, rng[1])
     soft = tissue.body(grid, anatomy, rng[2]) - inside.lung - inside.airway - gas
-    blood = 1.35 * (SOFT - LUNG) * tree
+    blood = 1.7 * (SOFT - LUNG) * tree
     bone = (BONE - SOFT) * bones.skeleton(grid, anatomy, rng[3])
     line = SOFT * np.clip(soft, 0, None) + LUNG * inside.lung * texture + blood + bone
     return Scene(grid, anatomy, np.asarray(line), inside.lung, blood, inside.cavity, seed)

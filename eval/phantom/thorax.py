@@ -55,8 +55,8 @@ def render(anatomy: Anatomy, pathologies: Sequence[Pathology] = (), devices: Seq
 
 
 def _lung_box(scene: Scene, side: Laterality) -> Box:
-    """Bounds of one lung where it is at least 15 mm deep and not hidden behind the dome or the heart."""
-    return scene.bounds(np.asarray(scene.lung > np.maximum(15.0, 0.45 * scene.cavity)) * scene.half(side))
+    """Bounds of one lung where it is most of the depth of the chest: not behind the dome or the heart."""
+    return scene.bounds(np.asarray(scene.lung > np.maximum(20.0, 0.65 * scene.cavity)) * scene.half(side))
 
 
 def _with_heart(anatomy: Anatomy, pathologies: Sequence[Pathology]) -> Anatomy:

@@ -88,7 +88,7 @@ def bowel_gas(grid: Grid, anatomy: Anatomy, rng: np.random.Generator) -> Map:
     bubble = ellipsoid(grid, (x, y), (25.0 + 5 * jitter[2], 12.0 + 3 * jitter[3], 24.0), -8.0)
     bubble *= 0.75 + 0.25 * step(y + 5.0 - grid.y, 2.0)
     total = bubble
-    ragged = 1 + 0.35 * grid.noise(rng, 9.0)
+    ragged = 1 + 0.25 * grid.noise(rng, 15.0)
     for k in range(3):
         at = (98.0 + 9 * jitter[4 + k] - 6 * k, top + 52.0 + 17 * k + 4 * jitter[3 + k])
         total = total + ellipsoid(grid, at, (11.0 + 2 * jitter[k], 8.0, 9.0), 30.0 * jitter[5])

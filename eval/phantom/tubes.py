@@ -34,7 +34,7 @@ def strand(points: Map, radius: Map | float, pitch: float, depth: Map | float | 
     chord = np.concatenate(([0.0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))))
     count = max(int(chord[-1] / (SPACING * pitch)), 4)
     at = (np.arange(count) + 0.5) * chord[-1] / count
-    curve = CubicSpline(chord, points)
+    curve = CubicSpline(chord, points, bc_type="natural")
     velocity = curve(at, 1)
     speed = np.linalg.norm(velocity, axis=1)
     thick = np.interp(at, chord, np.broadcast_to(np.asarray(radius, dtype=np.float64), chord.shape))

@@ -46,17 +46,11 @@ def _lateral_lung(grid: Grid, anatomy: Anatomy, front: Map) -> tuple[Map, Map]:
     roots = ellipsoid(grid, (2.0, 182.0), (20.0, 24.0, 22.0), 0.0)
     solid = grid.blur(join(heart, great, roots, power=2.4), 3.0)
     total = np.clip(cavity - solid - 22.0, 0, None)
-    for left in (False, True):
-        ridge = anatomy.dome_top(left) + 62.0 * np.clip((12.0 - front) / 96.0, 0, None) ** 2
-        ridge = ridge + 22.0 * np.clip((front - 12.0) / 80.0, 0, None) ** 2
-        total = total * (0.5 + 0.5 * step(ridge - grid.y, 1.5)) if not left else total * (1 - _under(grid, ridge))
+    fall = 62.0 * np.clip((12.0 - front) / 96.0, 0, None) ** 2 + 22.0 * np.clip((front - 12.0) / 80.0, 0, None) ** 2
+    # Between the two domes only the left lung is left.
+    total = total * sum(0.5 * step(anatomy.dome_top(left) + fall - grid.y, 1.5) for left in (False, True))
     trachea = project(grid, strand(np.array([(8, -10, 0), (14, 60, 0), (24, 150, 0)], dtype=np.float64), 8.5, grid.pitch))
     return grid.blur(total, 0.8), trachea
-
-
-def _under(grid: Grid, ridge: Map) -> Map:
-    """1 below the lower of the two domes, where no lung is left."""
-    return step(grid.y - ridge, 1.5)
 
 
 def _lateral_bone(grid: Grid, anatomy: Anatomy, front: Map) -> Map:

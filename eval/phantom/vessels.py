@@ -34,7 +34,7 @@ def pulmonary_vessels(grid: Grid, anatomy: Anatomy, rng: Generator) -> Map:
 
 def _trees(anatomy: Anatomy, rng: Generator) -> list[tuple[Map, Map, Map]]:
     """All (start, end, radius) segments; every branch of one generation grows at the same time."""
-    shift = anatomy.shift(0.0)
+    shift = anatomy.shift(5.0)
     place: Map = np.array([(s * p[0] + shift, p[1], p[2]) for s, p, _, _ in ROOTS], dtype=np.float64)
     place += rng.normal(0, 2.0, place.shape)
     heading: Map = _unit(np.array([(s * d[0], d[1], d[2]) for s, _, d, _ in ROOTS]) + rng.normal(0, 0.08, place.shape))

@@ -28,8 +28,8 @@ class ModelRecord:
 
     @property
     def id(self) -> str:
-        """name@version: what vectors and manifests carry."""
-        return f"{self.name}@{self.version}"
+        """name@version-digest: what vectors and manifests carry, so that a retrained model is never taken for the old one."""
+        return f"{self.name}@{self.version}-{self.sha256[:8]}"
 
 
 def load_record(folder: Path) -> ModelRecord:

@@ -63,6 +63,7 @@ class FilmEncoder:
         self.record = record
         self.network = network.eval()
         self._samples = samples(network.architecture.axes, bl_tta)
+        self.finding_weights: NDArray[np.float32] = network.findings.weight.detach().numpy()
 
     def read(self, film: Film) -> FilmReading:
         """Read one decoded film."""

@@ -16,10 +16,10 @@ from rag_service.errors import BadWeights
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-NAME: Final = "all-minilm-l6-v2"
-WIDTH: Final = 384
 SHA256: Final = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """Digest of the upstream model.safetensors."""
+NAME: Final = f"all-minilm-l6-v2@{SHA256[:8]}"
+WIDTH: Final = 384
 
 
 class TextEncoder:

@@ -1,4 +1,4 @@
-"""What a sentence says of anatomy: "the heart is enlarged", "normal mediastinal contours", "lungs and pleural spaces are clear"."""
+"""What a sentence says of anatomy: "the heart is enlarged", "normal mediastinal contours", "the lungs are clear"."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from typing import Any, Final
 
 from knowledge_base.findings import Polarity
 from rag_service.report.cues import CUES, Cue
-from rag_service.report.lexicon import PREDICATES, SUBJECTS, State, Subject
+from rag_service.report.anatomy_terms import PREDICATES, SUBJECTS, State, Subject
 from rag_service.report.phrases import Hit, Trie
 from rag_service.report.scope import Scopes, Statement
 
 MAX_GAP: Final = 14
 """Words between a subject and what is said of it."""
-BRIDGES: Final = frozenset({"of", "the", "in", "and", "size", "contour", "appearance", "bilateral", "visualized", "otherwise", "to"})
+BRIDGES: Final = frozenset(
+    {"of", "the", "in", "and", "size", "contour", "appearance", "bilateral", "visualized", "otherwise", "to"}
+)
 """Words that may stand between a predicate and the subject after it ("enlargement of the heart")."""
 
 
@@ -26,10 +28,13 @@ class AnatomyReader:
         stops: list[tuple[str, Any]] = [(p, Cue.STOP) for p in CUES[Cue.STOP]]
         self._parts: Trie[Any] = Trie([*subjects, *states, *stops])
 
-    def read(self, words: Sequence[str], scopes: Scopes, named: Sequence[Hit[tuple[str, ...]]]) -> list[Statement]:
-        """Statements about subjects; words of a phrase that `named` already covers are not read again."""
+    def parts(self, words: Sequence[str], named: Sequence[Hit[tuple[str, ...]]]) -> list[Hit[Any]]:
+        """Subjects, predicates and terminators; words of a phrase that `named` already covers are not read again."""
         taken = {at for hit in named for at in range(hit.first, hit.last)}
-        parts = [h for h in self._parts.scan(words) if taken.isdisjoint(range(h.first, h.last))]
+        return [h for h in self._parts.scan(words) if taken.isdisjoint(range(h.first, h.last))]
+
+    def read(self, words: Sequence[str], scopes: Scopes, parts: Sequence[Hit[Any]]) -> list[Statement]:
+        """Statements about the subjects among `parts`."""
         found: list[Statement] = []
         for index, part in enumerate(parts):
             if isinstance(part.value, Subject):

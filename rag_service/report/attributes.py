@@ -1,11 +1,10 @@
-"""Side, place, degree and change of each statement: the words of its own stretch of the sentence, or shared in a list."""
+"""Side, place, degree and change of each statement, from its own stretch of the sentence or shared in a list."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from knowledge_base.findings import Laterality, Progression
 from rag_service.report import cues
@@ -13,14 +12,17 @@ from rag_service.report.lexicon import UNSIDED
 from rag_service.report.phrases import Hit, Trie
 from rag_service.report.scope import Statement
 
-BREAKS: Final = frozenset({"but", ";", "however", "although", "though", "while", "whereas", "except", "without", "there"})
+BREAKS: Final = frozenset(
+    {"but", ";", "however", "although", "though", "while", "whereas", "except", "without", "there"}
+)
 CONNECTORS: Final = frozenset({",", "and", "or", "/", "with", "plus", "no"}) | BREAKS
 LISTS: Final = frozenset({",", "and", "or", "/"})
-PLACING: Final = frozenset({"in", "at", "within", "on", "over", "overlying", "along", "involving", "throughout", "of", "near"})
+PLACING: Final = frozenset(
+    {"in", "at", "within", "on", "over", "overlying", "along", "involving", "throughout", "of", "near"}
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Traits:
+class Traits(NamedTuple):
     """What qualifies one statement; None where the sentence does not say."""
 
     laterality: Laterality | None = None
@@ -29,8 +31,7 @@ class Traits:
     progression: Progression | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Stretch:
+class Stretch(NamedTuple):
     """The tokens [first, last) of one statement at [head, tail); `link` is what joins it to the one before it."""
 
     first: int
@@ -52,10 +53,10 @@ class AttributeReader:
     def read(self, words: Sequence[str], said: Sequence[Statement]) -> list[Traits]:
         """One `Traits` per statement, which are ordered by first token."""
         stretches = _stretches(words, said)
-        sides = _shared([_side(h) for h in _each(self._sides, words, stretches)], stretches)
-        places = _shared([_nearest(h, s) for h, s in zip(_each(self._places, words, stretches), stretches, strict=True)], stretches)
-        degrees = [_nearest(h, s) for h, s in zip(_each(self._degrees, words, stretches), stretches, strict=True)]
-        changes = _shared([_nearest(h, s) for h, s in zip(_each(self._changes, words, stretches), stretches, strict=True)], stretches)
+        sides = _shared([_side(hits) for hits in _each(self._sides, words, stretches)], stretches)
+        places = _shared(_nearest_each(self._places, words, stretches), stretches)
+        degrees = _nearest_each(self._degrees, words, stretches)
+        changes = _shared(_nearest_each(self._changes, words, stretches), stretches)
         return [
             Traits(
                 laterality=None if s.finding in UNSIDED else _value(side),
@@ -77,13 +78,13 @@ def _stretches(words: Sequence[str], said: Sequence[Statement]) -> list[Stretch]
     for index, statement in enumerate(said):
         head, tail = statement.first, statement.last
         if found and head < found[-1].tail:
-            found.append(replace(found[-1], tail=max(tail, found[-1].tail)))
+            found.append(found[-1]._replace(tail=max(tail, found[-1].tail)))
             continue
         cut, link = _cut(words, found[-1].tail, head) if found else (0, ".")
         for earlier in range(index - 1, -1, -1):
             if found[earlier].last != len(words):
                 break
-            found[earlier] = replace(found[earlier], last=cut)
+            found[earlier] = found[earlier]._replace(last=cut)
         found.append(Stretch(cut, len(words), head, tail, link))
     return found
 
@@ -103,27 +104,36 @@ def _cut(words: Sequence[str], tail: int, head: int) -> tuple[int, str]:
 def _each(trie: Trie[Any], words: Sequence[str], stretches: Sequence[Stretch]) -> list[list[Hit[Any]]]:
     """The hits that lie in each stretch."""
     hits = [h for h in trie.scan(words) if h.value != ""]
+    if not hits:
+        return [[]] * len(stretches)
     starts = [h.first for h in hits]
     return [hits[bisect_left(starts, s.first) : bisect_left(starts, s.last)] for s in stretches]
 
 
 def _side(hits: Sequence[Hit[Any]]) -> Hit[Any] | None:
     """The side a stretch names; left and right together are both."""
-    values = {h.value for h in hits}
-    if not values:
+    if not hits:
         return None
-    side = hits[0].value if len(values) == 1 else Laterality.BILATERAL
+    side = hits[0].value if len({h.value for h in hits}) == 1 else Laterality.BILATERAL
     return Hit(side, hits[0].first, hits[-1].last)
 
 
-def _nearest(hits: Sequence[Hit[Any]], stretch: Stretch) -> Hit[Any] | None:
+def _nearest_each(trie: Trie[Any], words: Sequence[str], stretches: Sequence[Stretch]) -> list[Hit[Any] | None]:
+    """For each stretch the hit nearest to its statement."""
+    each = _each(trie, words, stretches)
+    return [_nearest(hits, stretch) if hits else None for hits, stretch in zip(each, stretches, strict=True)]
+
+
+def _nearest(hits: Sequence[Hit[Any]], stretch: Stretch) -> Hit[Any]:
     """The hit nearest to the statement; of two equally near, the one before it."""
-    return min(hits, key=lambda h: (max(stretch.head - h.last, h.first - stretch.tail, 0), h.first), default=None)
+    return min(hits, key=lambda h: (max(stretch.head - h.last, h.first - stretch.tail, 0), h.first))
 
 
 def _shared(own: Sequence[Hit[Any] | None], stretches: Sequence[Stretch]) -> list[Hit[Any] | None]:
-    """Qualifiers with those of list neighbours: "left effusion and atelectasis", "effusion and atelectasis on the left"."""
+    """Qualifiers, those missing taken from list neighbours: "left effusion and atelectasis", "X and Y on the left"."""
     shared = list(own)
+    if len(own) < 2 or not any(own):
+        return shared
     for at in range(1, len(shared)):
         before, here = stretches[at - 1], stretches[at]
         known = shared[at - 1]

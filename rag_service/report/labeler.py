@@ -1,8 +1,9 @@
-"""The rule labeler: which of the 14 observations a text affirms, denies or hedges, where, how much, and compared to when.
+"""The rule labeler: which of the 14 observations a text affirms, denies or hedges, where, how much, since when.
 
-One pass per sentence over its words: phrases give findings (`lexicon`), the words around them give polarity, side,
-place, degree and change (`cues`). Every step is linear in the words. Scope follows NegEx/ConText: a cue reaches over a list
-("no pneumothorax, effusion or consolidation") until a terminator, a new clause, or the sentence ends.
+Phrases give findings (`lexicon`, `anatomy_terms`); the words around them give polarity, side, place, degree and change
+(`cues`). Every step is linear in the words. Scope follows NegEx and ConText: a cue reaches over a list ("no pneumothorax,
+effusion or consolidation") until a terminator, a new clause, or the end of the sentence. XXXX stands for a word that the
+publisher removed; only "chest XXXX tip" and "XXXX-a-XXXX" are read as what they can only be, a port.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from rag_service.report.cues import COMPARISONS
 from rag_service.report.lexicon import DENIED_MEANS_NORMAL, IMPLIED, PHRASES, SHADOW, SHADOWS
 from rag_service.report.phrases import Hit, Trie, expand, tokens
 from rag_service.report.scope import Statement
-from rag_service.report.sentences import split_sentences
+from rag_service.report.sentences import read_case_sentences
 
 NAME_VERSION: Final = "rules@1"
 DEIDENTIFIED: Final = re.compile(r"X{3,}|_{3,}|\[\*\*")
@@ -55,9 +56,14 @@ class Labeler:
         words = tokens(sentence_text)
         forms = [w.word for w in words]
         named = self._findings.scan(forms)
+        parts = self._anatomy.parts(forms, named)
+        if not (named or parts):
+            return ()
         scopes = self._scopes.read(forms)
         said = [s for hit in named for s in _statements(hit, scopes)]
-        said += self._anatomy.read(forms, scopes, named)
+        said += self._anatomy.read(forms, scopes, parts)
+        if not said:
+            return ()
         said.sort(key=lambda s: (s.first, s.last, FINDINGS.index(s.finding)))
         traits = self._attributes.read(forms, said)
         return tuple(
@@ -74,8 +80,8 @@ class Labeler:
         )
 
     def read_report(self, text: str) -> tuple[Mention, ...]:
-        """Mentions of every sentence of a report, spans in the report's characters."""
-        return tuple(m for start, end in split_sentences(text) for m in self.read(text[start:end], start))
+        """Mentions of a report's sentences (not of its indication or technique), spans in the report's characters."""
+        return tuple(m for sentence in read_case_sentences(text, self) for m in sentence.mentions)
 
 
 def _statements(hit: Hit[tuple[str, ...]], scopes: scope.Scopes) -> Iterable[Statement]:
@@ -93,8 +99,8 @@ def _statements(hit: Hit[tuple[str, ...]], scopes: scope.Scopes) -> Iterable[Sta
 def overall(mentions: Iterable[Mention]) -> dict[str, Polarity]:
     """One polarity per observation that is spoken of: positive beats uncertain beats negative.
 
-    CheXpert's hierarchy (`lexicon.IMPLIED`): a positive or uncertain Consolidation, Pneumonia, Atelectasis or Edema makes
-    Lung Opacity at least that. No Finding is positive only when something was said and no pathology is positive or
+    CheXpert's hierarchy (`lexicon.IMPLIED`): a positive or uncertain Consolidation, Pneumonia, Atelectasis or Edema
+    makes Lung Opacity at least that. No Finding is positive only when something was said and no pathology is positive or
     uncertain; with such a pathology it is negative.
     """
     best: dict[str, Polarity] = {}

@@ -1,4 +1,4 @@
-"""Words of a report and phrases over them: tokens, a small phrase notation, and a trie that finds phrases in linear time.
+"""Words of a report and phrases over them: tokens, a small phrase notation, and a trie that finds phrases fast.
 
 Notation of a phrase: words in lower case; `[a|b]` is optional, `(a|b)` is one of; alternatives may be several words and
 do not nest. "heart [size] (is|appears) enlarged" stands for four phrases. Words are compared after `normal_form`.
@@ -8,31 +8,36 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 TOKEN: Final = re.compile(r"[^\W_]+|[,;:.()/&+]")
 ITEM: Final = re.compile(r"\[([^\]]*)\]|\(([^)]*)\)|(\S+)")
 
 T = TypeVar("T")
 
+# fmt: off
 SPELLINGS: Final[Mapping[str, str]] = {
     "oedema": "edema", "oedematous": "edematous", "haemothorax": "hemothorax", "haemopneumothorax": "hemopneumothorax",
     "grey": "gray", "centre": "center", "tumour": "tumor", "calibre": "caliber", "vs": "versus", "w": "with",
     "opacities": "opacity", "densities": "density", "cavities": "cavity", "deformities": "deformity", "masses": "mass",
     "abnormalities": "abnormality", "pneumonias": "pneumonia", "diseases": "disease", "processes": "process",
     "pneumothoraces": "pneumothorax", "pneumothoraxes": "pneumothorax", "granulomata": "granuloma", "bases": "base",
-    "silhouettes": "silhouette", "apices": "apex", "apexes": "apex", "hila": "hilum", "hili": "hilum", "sulci": "sulcus",
+    "silhouettes": "silhouette", "apices": "apex", "apexes": "apex", "hila": "hilum", "hili": "hilum", "sulci":
+        "sulcus",
     "metastases": "metastasis", "prostheses": "prosthesis", "bronchopneumonia": "pneumonia", "fissures": "fissure",
     "cardiomegally": "cardiomegaly", "cardiomegalia": "cardiomegaly", "cardiomegaley": "cardiomegaly",
     "caridomegaly": "cardiomegaly", "cardiomegly": "cardiomegaly", "cardiomeagly": "cardiomegaly",
-    "atelectesis": "atelectasis", "atelectatis": "atelectasis", "atelectases": "atelectasis", "atelectais": "atelectasis",
-    "atlectasis": "atelectasis", "atelactasis": "atelectasis", "atelecatsis": "atelectasis", "atelectsis": "atelectasis",
+    "atelectesis": "atelectasis", "atelectatis": "atelectasis", "atelectases": "atelectasis", "atelectais":
+        "atelectasis",
+    "atlectasis": "atelectasis", "atelactasis": "atelectasis", "atelecatsis": "atelectasis", "atelectsis":
+        "atelectasis",
     "pnemothorax": "pneumothorax", "pneumothroax": "pneumothorax", "pneumothorx": "pneumothorax",
     "pneumothoax": "pneumothorax", "pneumothoracies": "pneumothorax", "peumothorax": "pneumothorax",
     "pneumonthorax": "pneumothorax", "pneuomothorax": "pneumothorax", "pneumothorces": "pneumothorax",
-    "effsion": "effusion", "effusion s": "effusion", "efusion": "effusion", "effussion": "effusion", "effuson": "effusion",
+    "effsion": "effusion", "effusion s": "effusion", "efusion": "effusion", "effussion": "effusion", "effuson":
+        "effusion",
     "plueral": "pleural", "pleurual": "pleural", "pleual": "pleural", "consolodation": "consolidation",
     "consolidaton": "consolidation", "consolidatin": "consolidation", "consolidations": "consolidation",
     "infitrate": "infiltrate", "infilrate": "infiltrate", "inflitrate": "infiltrate", "infiltrates": "infiltrate",
@@ -43,11 +48,11 @@ SPELLINGS: Final[Mapping[str, str]] = {
     "unremarakable": "unremarkable", "unremakable": "unremarkable", "enlarge": "enlarged", "noraml": "normal",
     "pacemarker": "pacemaker", "catheters": "catheter", "cathether": "catheter", "cathetar": "catheter",
 }
+# fmt: on
 """British to American, irregular plurals, and typing errors seen in reports."""
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """A word in `normal_form` (or a punctuation mark) and its characters [start, end) of the text."""
 
     word: str
@@ -55,6 +60,7 @@ class Token:
     end: int
 
 
+@lru_cache(maxsize=8192)
 def normal_form(word: str) -> str:
     """Lower case, American spelling, typing errors mended, a plural s dropped."""
     lower = word.lower()
@@ -82,8 +88,7 @@ def expand(pattern: str) -> Iterator[tuple[str, ...]]:
         yield tuple(normal_form(w) for w in TOKEN.findall(" ".join(chosen)))
 
 
-@dataclass(frozen=True, slots=True)
-class Hit(Generic[T]):
+class Hit(NamedTuple, Generic[T]):
     """A phrase found: its value and the tokens [first, last) it covers."""
 
     value: T
@@ -106,10 +111,13 @@ class Trie(Generic[T]):
     def scan(self, words: Sequence[str]) -> list[Hit[T]]:
         """Longest phrases from left to right, none overlapping another."""
         hits: list[Hit[T]] = []
-        at, size = 0, len(words)
+        at, size, starts = 0, len(words), self._root.get
         while at < size:
-            node, last, value = self._root.get(words[at]), at, None
-            ahead = at + 1
+            node = starts(words[at])
+            if node is None:
+                at += 1
+                continue
+            last, value, ahead = at, None, at + 1
             while node is not None:
                 if None in node:
                     last, value = ahead, node[None]

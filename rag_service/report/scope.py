@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from knowledge_base.findings import Polarity
 from rag_service.report.cues import CUES, NOT_A_SEVERITY, PROGRESSIONS, SEVERITIES, Cue
 from rag_service.report.phrases import Hit, Trie
 
 NEW_ITEM: Final = frozenset({"a", "an", "there", "this", "the", "these", "some"})
+"""After a joint these words, like a degree or a change, begin a statement of its own ("no effusion, a small nodule")."""
+JOINTS: Final = frozenset({",", "and", "with"})
 LIST_ENDS: Final = frozenset({"or", "nor", "/"})
 VERSUS_REACH: Final = 8
 """Words before "versus" that it hedges."""
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
+class Statement(NamedTuple):
     """An observation with its polarity over the tokens [first, last)."""
 
     finding: str
@@ -26,8 +27,7 @@ class Statement:
     last: int
 
 
-@dataclass(frozen=True, slots=True)
-class Reach:
+class Reach(NamedTuple):
     """The cue in force at a word, and the word it began at."""
 
     cue: Cue
@@ -66,6 +66,8 @@ class ScopeReader:
     def read(self, words: Sequence[str]) -> Scopes:
         """The cues in force at every word."""
         cues = self._cues.scan(words)
+        if not cues:
+            return Scopes([None] * len(words), [None] * len(words))
         return Scopes(self._forward(words, cues), _backward(words, cues))
 
     def _forward(self, words: Sequence[str], cues: Sequence[Hit[Cue]]) -> list[Reach | None]:
@@ -78,9 +80,9 @@ class ScopeReader:
             hit = starts.get(at)
             if hit is not None:
                 reach = _after_cue(reach, hit)
-            if reach is not None and at and words[at - 1] in {",", "and", "with"} and not lists[at]:
-                if at in onsets or word in NEW_ITEM:
-                    reach = None
+            joined = at > 0 and words[at - 1] in JOINTS and not lists[at]
+            if joined and (at in onsets or word in NEW_ITEM):
+                reach = None
             forward.append(reach)
         return forward
 

@@ -9,20 +9,53 @@ from typing import Final, Protocol
 from knowledge_base.records import CaseSentence, Mention
 
 ABBREVIATIONS: Final = frozenset(
-    {"dr", "mr", "mrs", "ms", "vs", "e.g", "i.e", "eg", "ie", "approx", "ca", "cf", "fig", "st", "resp", "incl", "min", "max"}
+    {
+        "dr",
+        "mr",
+        "mrs",
+        "ms",
+        "vs",
+        "e.g",
+        "i.e",
+        "eg",
+        "ie",
+        "approx",
+        "ca",
+        "cf",
+        "fig",
+        "st",
+        "resp",
+        "incl",
+        "min",
+        "max",
+    }
 )
 """A full stop after one of these ends nothing."""
-UNITS: Final = frozenset({"cm", "mm", "ml", "cc", "kg", "yr", "yrs", "hr", "hrs", "r", "l", "no", "a.m", "p.m", "pt", "etc"})
+UNITS: Final = frozenset(
+    {"cm", "mm", "ml", "cc", "kg", "yr", "yrs", "hr", "hrs", "r", "l", "no", "a.m", "p.m", "pt", "etc"}
+)
 """A full stop after one of these ends a sentence only before a capital letter."""
 HEADER: Final = re.compile(
-    r"(?:^|(?<=[\s.]))(?:FINDINGS?|IMPRESSIONS?|CONCLUSIONS?|OPINION|COMPARISONS?|INDICATIONS?|TECHNIQUE|HISTORY|CLINICAL HISTORY|"
-    r"CLINICAL INFORMATION|EXAM|EXAMINATION|PROCEDURE|REASON FOR EXAM|REASON FOR EXAMINATION|RECOMMENDATIONS?|ADDENDUM|"
+    r"(?:^|(?<=[\s.:]))(?:FINDINGS?|IMPRESSIONS?|CONCLUSIONS?|OPINION|COMPARISONS?|INDICATIONS?|TECHNIQUE|HISTORY|"
+    r"CLINICAL HISTORY|CLINICAL INFORMATION|EXAM|EXAMINATION|PROCEDURE|REASON FOR EXAM|REASON FOR EXAMINATION|RECOMMENDATIONS?|ADDENDUM|"
     r"FINAL REPORT|WET READ|SUMMARY)(?:[ \t]+AND[ \t]+IMPRESSION)?[ \t]{0,4}:",
     re.IGNORECASE,
 )
 LIST_MARK: Final = re.compile(r"\(?\d{1,2}[.)](?=\s|[A-Z])\s*|[-*\u2022\u2013\u2014]+\s+")
 STOP: Final = re.compile(r"[.!?]+[\"')\]]*(?=\s|$)|(?<=[a-z)])[.!?](?=[A-Z][a-z])|\n")
-SECTIONS: Final = {"finding": "findings", "findings": "findings", "impression": "impression", "impressions": "impression"}
+SECTIONS: Final = {
+    "finding": "findings",
+    "findings": "findings",
+    "impression": "impression",
+    "impressions": "impression",
+}
+REQUEST: Final = frozenset(
+    {
+        "comparison", "comparisons", "indication", "indications", "technique", "history", "clinical history", "exam",
+        "clinical information", "examination", "procedure", "reason for exam", "reason for examination",
+    }
+)  # fmt: skip
+"""Sections that say why and how the film was made: what they name is no finding."""
 
 
 class Reader(Protocol):
@@ -46,9 +79,12 @@ def split_sentences(text: str) -> list[tuple[int, int]]:
 
 
 def read_case_sentences(text: str, labeler: Reader) -> tuple[CaseSentence, ...]:
-    """The sentences of a case text "FINDINGS: ...\\nIMPRESSION: ..."; spans are in `text`. Before any header: findings."""
+    """The sentences of a case text "FINDINGS: ...\\nIMPRESSION: ..."; spans are in `text`.
+
+    Text before any header is findings. Sentences of a `REQUEST` section keep its name and carry no mentions.
+    """
     return tuple(
-        CaseSentence(text[a:b], (a, b), section, labeler.read(text[a:b], a))
+        CaseSentence(text[a:b], (a, b), section, () if section in REQUEST else labeler.read(text[a:b], a))
         for start, end, section in _sections(text)
         for a, b in _of_section(text, start, end)
     )

@@ -12,7 +12,7 @@ import torch
 from rag_service.models.encoder import load_encoder
 from rag_service.models.starter import save_starter
 from rag_service.models.text import load_text_encoder
-from rag_service.training.calibrate import calibrate
+from rag_service.training.calibrate import CorpusReader, calibrate
 from rag_service.training.corpus import SOURCES, Corpus, build
 from rag_service.training.export import export
 from rag_service.training.loop import Plan, Trainer, text_vectors
@@ -39,9 +39,9 @@ def _pack(corpus: Corpus, plan: Plan, checkpoint: Path, options: argparse.Namesp
     architecture = plan.architecture(corpus.tag_names, SOURCES)
     record = export(checkpoint, architecture, options.version, options.out)
     print(f"{record.id}  sha256 {record.sha256}")
-    encoder = load_encoder(options.out)
-    calibrate(encoder, corpus, options.out).save(options.out)
-    save_starter(options.out, starter_cases(encoder, corpus, load_text_encoder().encode))
+    reader = CorpusReader(load_encoder(options.out), corpus)
+    calibrate(reader, options.out).save(options.out)
+    save_starter(options.out, starter_cases(reader, load_text_encoder().encode))
     return 0
 
 

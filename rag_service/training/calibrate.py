@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from scipy.optimize import minimize
 from sklearn.metrics import roc_auc_score
+from tqdm import tqdm
 
 from knowledge_base.findings import FINDINGS
 from rag_service.calibration import Calibration, FindingCalibration, GateThresholds, Reliability, Tiers
@@ -31,24 +33,37 @@ SLOPE_PRIOR: Final = 4.0
 SHRINKAGE: Final = 0.10
 
 
-def read_rows(encoder: FilmEncoder, corpus: Corpus, rows: NDArray[np.int64], batch: int = 32) -> list[FilmReading]:
-    """Readings of the rows, in order."""
-    return [r for start in range(0, len(rows), batch) for r in encoder.read_stored(corpus.films[rows[start : start + batch]])]
+class CorpusReader:
+    """Readings of a corpus by row, each film read once; the early maps are not kept."""
+
+    def __init__(self, encoder: FilmEncoder, corpus: Corpus, batch: int = 16) -> None:
+        self.encoder, self.corpus, self._batch = encoder, corpus, batch
+        self._known: dict[int, FilmReading] = {}
+
+    def read(self, rows: NDArray[np.int64]) -> list[FilmReading]:
+        """Readings of the rows, in order."""
+        missing = [r for r in rows.tolist() if r not in self._known]
+        for start in tqdm(range(0, len(missing), self._batch), desc="reading films", unit="batch", disable=not missing):
+            some = missing[start : start + self._batch]
+            for row, reading in zip(some, self.encoder.read_stored(self.corpus.films[some]), strict=True):
+                self._known[row] = replace(reading, maps=reading.maps[:0])
+        return [self._known[r] for r in rows.tolist()]
 
 
-def calibrate(encoder: FilmEncoder, corpus: Corpus, folder: Path) -> Calibration:
+def calibrate(reader: CorpusReader, folder: Path) -> Calibration:
     """The calibration of an encoder; also writes the gate's reference beside the weights."""
+    encoder, corpus = reader.encoder, reader.corpus
     rows = corpus.rows(Split.CALIBRATION, "openi", "frontal")
-    readings = read_rows(encoder, corpus, rows)
+    readings = reader.read(rows)
     scores = np.stack([r.probabilities for r in readings])
-    gate = _gate(encoder, corpus, folder)
+    gate = _gate(reader, folder)
     radius = np.array([r.box.radius.mean() for r in readings])
     return Calibration(
         model=encoder.record.id,
         findings={f: fit(scores[:, i], corpus.labels[rows, i]) for i, f in enumerate(FINDINGS)},
         tiers=Tiers(high=0.9, low=0.6, radius_high=float(np.quantile(radius, 0.9))),
         gate=gate,
-        axis_names=_axis_names(encoder, corpus),
+        axis_names=_axis_names(reader),
         sample=f"openi/calibration: {len(rows)} frontal films",
     )
 
@@ -108,14 +123,15 @@ def _logit(score: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.log(clipped / (1 - clipped)))
 
 
-def _gate(encoder: FilmEncoder, corpus: Corpus, folder: Path) -> GateThresholds:
+def _gate(reader: CorpusReader, folder: Path) -> GateThresholds:
     """Reference from training frontals of both frontal sources; thresholds from calibration frontals of both."""
+    corpus = reader.corpus
     train = np.concatenate([corpus.rows(Split.TRAIN, s, "frontal") for s in ("openi", "nih", "cohen")])
-    mean, whitening = reference(np.stack([r.pooled for r in read_rows(encoder, corpus, train)]))
+    mean, whitening = reference(np.stack([r.pooled for r in reader.read(train)]))
     path = folder / REFERENCE_FILE
     save_file({"mean": mean.astype(np.float32), "whitening": whitening.astype(np.float16)}, path)
     held = np.concatenate([corpus.rows(Split.CALIBRATION, s, "frontal") for s in ("openi", "nih")])
-    readings = read_rows(encoder, corpus, held)
+    readings = reader.read(held)
     away = np.stack([r.presentation for r in readings])
     far = distances(np.stack([r.pooled for r in readings]), mean, whitening.astype(np.float16).astype(np.float32))
     limits = {n: _limit(away[:, i]) for i, n in enumerate(PRESENTATIONS) if n != "frontal"}
@@ -142,11 +158,12 @@ def _limit(shares: NDArray[np.float64]) -> float:
     return max(float(np.quantile(shares, 1 - FALSE_ALARM_SHARE)), 0.5)
 
 
-def _axis_names(encoder: FilmEncoder, corpus: Corpus) -> tuple[str, ...]:
+def _axis_names(reader: CorpusReader) -> tuple[str, ...]:
     """Each axis by the label or MeSH heading its centre correlates with most on training films, with the sign."""
+    corpus = reader.corpus
     rows = corpus.rows(Split.TRAIN, "openi", "frontal")
     rows = rows[(corpus.labels[rows] >= 0).all(1)]
-    centres = np.stack([r.box.centre for r in read_rows(encoder, corpus, rows)])
+    centres = np.stack([r.box.centre for r in reader.read(rows)])
     names: Sequence[str] = (*FINDINGS, *corpus.tag_names)
     targets = np.concatenate([corpus.labels[rows], corpus.tags[rows]], 1).astype(np.float64)
     together = _standard(centres).T @ _standard(targets) / len(rows)

@@ -38,7 +38,7 @@ _SHARES: Final = (
 class Plan:
     """How long and how hard to train. `stages` are (share of steps, pixels a side)."""
 
-    steps: int = 2600
+    steps: int = 2100
     batch: int = 64
     shifted: int = 16
     learning_rate: float = 2.5e-3
@@ -46,7 +46,7 @@ class Plan:
     warmup: float = 0.05
     average: float = 0.997
     seed: int = 7
-    stages: tuple[tuple[float, int], ...] = ((0.45, 128), (0.35, 160), (0.20, 208))
+    stages: tuple[tuple[float, int], ...] = ((0.55, 128), (0.30, 160), (0.15, 208))
     strength: augment.Strength = field(default_factory=augment.Strength)
     turned_share: float = 0.06
     inverted_share: float = 0.03

@@ -8,15 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rag_service.models import text
-from rag_service.models.encoder import FilmEncoder
 from rag_service.models.network import PRESENTATIONS
 from rag_service.models.starter import StarterCases
-from rag_service.training.calibrate import read_rows
-from rag_service.training.corpus import SOURCES, Corpus
+from rag_service.training.calibrate import CorpusReader
+from rag_service.training.corpus import SOURCES
 
 
-def starter_cases(encoder: FilmEncoder, corpus: Corpus, encode: Callable[[Sequence[str]], NDArray[np.float32]]) -> StarterCases:
+def starter_cases(reader: CorpusReader, encode: Callable[[Sequence[str]], NDArray[np.float32]]) -> StarterCases:
     """Studies in order of id; of several frontal films the first stands for the study. Studies without a report are left out."""
+    corpus = reader.corpus
     frontal = (corpus.source == SOURCES.index("openi")) & (corpus.presentation == PRESENTATIONS.index("frontal"))
     first: dict[str, int] = {}
     for row in np.flatnonzero(frontal).tolist():
@@ -25,9 +25,9 @@ def starter_cases(encoder: FilmEncoder, corpus: Corpus, encode: Callable[[Sequen
     studies = sorted(first)
     rows = np.array([first[s] for s in studies])
     return StarterCases(
-        box_model=encoder.record.id,
+        box_model=reader.encoder.record.id,
         text_model=text.NAME,
         studies=tuple(studies),
-        boxes=np.stack([r.box.vector() for r in read_rows(encoder, corpus, rows)]),
+        boxes=np.stack([r.box.vector() for r in reader.read(rows)]),
         texts=encode([corpus.texts[r] for r in rows.tolist()]),
     )

@@ -166,14 +166,14 @@ def test_a_child_that_died_idle_costs_no_film() -> None:
 
 
 def test_a_child_that_hangs_is_stopped_and_replaced() -> None:
-    with DecodePool(timeout_seconds=0.4) as pool:
+    with DecodePool(timeout_seconds=1.0) as pool:
         pool_ready(pool)
         (victim,) = pool.worker_pids()
         os.kill(victim, signal.SIGSTOP)
         started = time.monotonic()
         with pytest.raises(DecodeFailed, match="too long"):
             decode(GOOD, pool=pool)
-        assert time.monotonic() - started < 2.0
+        assert time.monotonic() - started < 5.0
         assert decode(GOOD, pool=pool).frame.rows == 96
         assert victim not in pool.worker_pids()
 

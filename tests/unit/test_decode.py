@@ -348,7 +348,7 @@ def test_the_entries_of_a_lut_may_be_words() -> None:
     np.testing.assert_allclose(film.pixels, radiograph(10) / 1023, atol=1e-6)
 
 
-def test_a_lut_or_window_that_shows_one_grey_gives_way_to_percentiles() -> None:
+def test_a_lut_that_shows_one_grey_gives_way_to_percentiles() -> None:
     item = lut_item(0, np.full(1024, 700, np.uint16), 10)
     film = film_of(dataset(radiograph(10), 10, VOILUTSequence=Sequence([item])))
     assert film.notes == ("lut_ignored", "window_from_percentiles")
@@ -678,7 +678,7 @@ def test_a_broken_jpeg_header_is_refused(codestream: bytes, error: type[FilmErro
 
 
 def test_want_of_memory_is_a_film_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    def exhausted(*_: object) -> None:
+    def exhausted(*_: object, **__: object) -> None:
         raise MemoryError
 
     monkeypatch.setattr("rag_service.imaging.raster.Image.open", exhausted)

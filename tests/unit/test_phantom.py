@@ -161,3 +161,16 @@ def test_every_case_renders_and_the_command_writes(tmp_path: object) -> None:
     out = Path(str(tmp_path)) / "film.png"
     main([str(out), "--case", "normal", "--truth", str(out.with_suffix(".json"))])
     assert Image.open(out).size == (840, 1024) and out.with_suffix(".json").read_text().startswith("{")
+
+
+def test_variants_are_pictures_of_something_else() -> None:
+    from eval.phantom.variants import ct_slice, lateral
+
+    side, axial = lateral(PATIENT, rows=256, columns=210), ct_slice(PATIENT, size=128)
+    assert side.shape == (256, 210) and axial.shape == (128, 128)
+    assert np.array_equal(side, lateral(PATIENT, rows=256, columns=210))
+    for picture in (side, axial):
+        assert picture.dtype == np.float32 and picture.min() >= 0.0 and 0.8 < picture.max() <= 1.0
+    # The sternum (viewer's left) and the spine make a lateral film unlike its mirror image; lungs make air in a slice.
+    assert np.abs(side - side[:, ::-1]).mean() > 0.03
+    assert axial[64, 36] < 0.2 and axial[55, 64] > 0.6

@@ -1,0 +1,325 @@
+"""The knowledge store in a folder: embedded Qdrant in a process of its own, behind a pipe."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+import numpy as np
+
+from knowledge_base.edge_pipe import EngineDied, EnginePipe
+from knowledge_base.errors import CollectionMissing, StoreError, StoreInUse, StoreProtocolError, StoreUnavailable
+from knowledge_base.schema import CollectionSchema, IndexManifest
+from knowledge_base.store import (
+    EVERYTHING,
+    FACET_LIMIT,
+    Between,
+    Condition,
+    Fetched,
+    Filter,
+    HasId,
+    Health,
+    Hit,
+    Match,
+    MatchAny,
+    Nearest,
+    Page,
+    Point,
+    Scope,
+    SparseVector,
+    checked_nearest,
+    checked_point,
+    sound,
+)
+
+_BATCH: Final = 256
+_IDS_PAGE: Final = 10_000
+_OPEN_SECONDS: Final = 60.0
+_WRITE_SECONDS: Final = 60.0
+_OPTIMIZE_SECONDS: Final = 3600.0
+
+
+class EdgeStore:
+    """`KnowledgeStore` over the folder `path`, one opener at a time.
+
+    A read whose engine died is asked once more of a new engine; a write is not, since nobody knows whether it took
+    effect: it raises `StoreUnavailable`, and the next call of any kind starts a new engine. Reads wait at most
+    `read_seconds`, the queue before them included. Writing stops with `DiskLow` while less than `reserve_bytes` are free.
+    """
+
+    def __init__(self, path: Path, *, read_seconds: float = 2.0, reserve_bytes: int = 1 << 30) -> None:
+        self._path = Path(path)
+        self._read_seconds = read_seconds
+        self._reserve_bytes = reserve_bytes
+        self._lock = threading.Lock()
+        self._owner = os.getpid()
+        self._opened: dict[str, tuple[CollectionSchema, IndexManifest]] = {}
+        self._closed = False
+        self._pipe: EnginePipe | None = EnginePipe(self._path, reserve_bytes)
+
+    @property
+    def engine_pid(self) -> int | None:
+        """Process id of the engine; None when it has ended and no call has started a new one."""
+        return self._pipe.pid if self._pipe else None
+
+    def open(self, schema: CollectionSchema, manifest: IndexManifest) -> None:
+        """See `KnowledgeStore.open`."""
+        layout = {"schema": schema.as_json(), "manifest": manifest.as_json()}
+        request = {"op": "open", "collection": schema.name, "layout": layout}
+        stored = self._call(request, b"", _OPEN_SECONDS, retry=True)[0]["layout"]
+        IndexManifest.from_json(stored["manifest"]).check(manifest, schema.name)
+        schema.check(stored["schema"])
+        self._opened[schema.name] = (schema, manifest)
+
+    def manifest(self, collection: str) -> IndexManifest | None:
+        """See `KnowledgeStore.manifest`."""
+        layout = self._call({"op": "layout", "collection": collection}, b"", _OPEN_SECONDS, retry=True)[0]["layout"]
+        return IndexManifest.from_json(layout["manifest"]) if layout else None
+
+    def upsert(self, collection: str, points: Sequence[Point]) -> None:
+        """See `KnowledgeStore.upsert`. The last batch of the call flushes the engine's files."""
+        schema = self._schema(collection)
+        checked = [checked_point(p, schema) for p in points]
+        for start in range(0, len(checked), _BATCH):
+            batch = checked[start : start + _BATCH]
+            flush = start + _BATCH >= len(checked)
+            wire = [_wire_point(p) for p in batch]
+            request = {"op": "upsert", "collection": collection, "points": wire, "flush": flush}
+            self._call(request, b"".join(_words(p) for p in batch), _WRITE_SECONDS, retry=False)
+
+    def get(self, collection: str, ids: Sequence[UUID], scope: Scope, vectors: Sequence[str] = ()) -> Fetched:
+        """See `KnowledgeStore.get`."""
+        schema = self._schema(collection, vectors)
+        request = {"op": "get", "collection": collection, "ids": [str(i) for i in ids], "vectors": list(vectors)}
+        answer, block = self._read(request | {"tenants": list(scope.condition().values)})
+        points = {p.id: p for p in _points(answer, block, schema)}
+        found = [points[i] for i in dict.fromkeys(ids) if i in points]
+        return Fetched(*sound(found))
+
+    def ranked(self, collection: str, prefetches: Sequence[Nearest], scope: Scope) -> list[list[Hit]]:
+        """See `KnowledgeStore.ranked`."""
+        schema = self._schema(collection)
+        checked = [checked_nearest(n, schema) for n in prefetches]
+        request = {
+            "op": "ranked",
+            "collection": collection,
+            "scope": _wire_condition(scope.condition()),
+            "prefetches": [
+                {
+                    "using": n.vector_name,
+                    "limit": n.limit,
+                    "count": len(n.vector.indices if isinstance(n.vector, SparseVector) else n.vector),
+                    "filter": _wire_filter(scope.confine(n.filter)),
+                }
+                for n in checked
+            ],
+        }
+        lists = self._read(request, b"".join(_vector_words(n.vector) for n in checked))[0]["lists"]
+        return [[Hit(UUID(i), score) for i, score in found] for found in lists]
+
+    def scroll(
+        self,
+        collection: str,
+        scope: Scope,
+        *,
+        after: UUID | None = None,
+        limit: int = 256,
+        wanted: Filter = EVERYTHING,
+        vectors: Sequence[str] = (),
+    ) -> Page:
+        """See `KnowledgeStore.scroll`."""
+        schema = self._schema(collection, vectors)
+        answer, block = self._page(collection, scope.confine(wanted), after, limit, vectors, payload=True)
+        points = _points(answer, block, schema)
+        return Page(*sound(points), next_after=points[-1].id if answer["more"] else None)
+
+    def ids(self, collection: str, scope: Scope, wanted: Filter = EVERYTHING) -> list[UUID]:
+        """See `KnowledgeStore.ids`."""
+        self._schema(collection)
+        found: list[UUID] = []
+        while True:
+            after = found[-1] if found else None
+            answer, _ = self._page(collection, scope.confine(wanted), after, _IDS_PAGE, (), payload=False)
+            found.extend(UUID(p["id"]) for p in answer["points"])
+            if not answer["more"]:
+                return found
+
+    def count(self, collection: str, scope: Scope, wanted: Filter = EVERYTHING) -> int:
+        """See `KnowledgeStore.count`."""
+        self._schema(collection)
+        request = {"op": "count", "collection": collection, "filter": _wire_filter(scope.confine(wanted))}
+        return int(self._read(request)[0]["count"])
+
+    def facet(self, collection: str, key: str, scope: Scope, wanted: Filter = EVERYTHING) -> dict[str, int]:
+        """See `KnowledgeStore.facet`."""
+        self._schema(collection).check_facet(key)
+        return self._facet(collection, key, _wire_filter(scope.confine(wanted)))
+
+    def tenants(self, collection: str) -> dict[str, int]:
+        """See `KnowledgeStore.tenants`."""
+        self._schema(collection)
+        return self._facet(collection, "tenant", None)
+
+    def set_withdrawn(self, collection: str, ids: Sequence[UUID], tenant: str, withdrawn: bool = True) -> None:
+        """See `KnowledgeStore.set_withdrawn`."""
+        self._change("set_withdrawn", collection, ids, tenant, {"withdrawn": withdrawn})
+
+    def delete(self, collection: str, ids: Sequence[UUID], tenant: str) -> None:
+        """See `KnowledgeStore.delete`."""
+        self._change("delete", collection, ids, tenant, {})
+
+    def optimize(self, collection: str) -> None:
+        """See `KnowledgeStore.optimize`. Reads of other threads run into their budget meanwhile."""
+        self._schema(collection)
+        self._call({"op": "optimize", "collection": collection}, b"", _OPTIMIZE_SECONDS, retry=False)
+
+    def health(self) -> Health:
+        """See `KnowledgeStore.health`."""
+        try:
+            return Health(ready=True, collections=self._read({"op": "health"})[0]["points"])
+        except StoreError as error:
+            return Health(ready=False, reason=str(error))
+
+    def close(self) -> None:
+        """See `KnowledgeStore.close`."""
+        with self._lock:
+            self._closed = True
+            if self._pipe is not None and os.getpid() == self._owner:
+                self._pipe.stop()
+            self._pipe = None
+
+    def _schema(self, collection: str, vectors: Iterable[str] = ()) -> CollectionSchema:
+        if collection not in self._opened:
+            raise CollectionMissing(collection)
+        schema = self._opened[collection][0]
+        schema.check_dense(vectors)
+        return schema
+
+    def _page(
+        self, collection: str, wanted: Filter, after: UUID | None, limit: int, vectors: Sequence[str], *, payload: bool
+    ) -> tuple[dict[str, Any], bytes]:
+        return self._read(
+            {
+                "op": "scroll",
+                "collection": collection,
+                "after": str(after) if after else None,
+                "limit": limit,
+                "filter": _wire_filter(wanted),
+                "vectors": list(vectors),
+                "payload": payload,
+            }
+        )
+
+    def _facet(self, collection: str, key: str, wanted: dict[str, Any] | None) -> dict[str, int]:
+        request = {"op": "facet", "collection": collection, "key": key, "limit": FACET_LIMIT, "filter": wanted}
+        return dict(sorted((str(v), int(n)) for v, n in self._read(request)[0]["values"]))
+
+    def _change(self, op: str, collection: str, ids: Sequence[UUID], tenant: str, more: dict[str, Any]) -> None:
+        self._schema(collection)
+        request = {"op": op, "collection": collection, "ids": [str(i) for i in ids], "tenant": tenant}
+        self._call(request | more, b"", _WRITE_SECONDS, retry=False)
+
+    def _read(self, request: dict[str, Any], block: bytes = b"") -> tuple[dict[str, Any], bytes]:
+        return self._call(request, block, self._read_seconds, retry=True)
+
+    def _call(
+        self, request: dict[str, Any], block: bytes, seconds: float, *, retry: bool
+    ) -> tuple[dict[str, Any], bytes]:
+        """One exchange with the engine, started anew when it has died."""
+        if os.getpid() != self._owner:
+            raise StoreInUse(str(self._path), self._owner)
+        deadline = time.monotonic() + seconds
+        if not self._lock.acquire(timeout=seconds):
+            raise StoreUnavailable("the embedded engine is busy")
+        try:
+            try:
+                return self._engine().call(request, block, deadline)
+            except EngineDied:
+                self._discard()
+                if not retry:
+                    raise
+                return self._engine().call(request, block, time.monotonic() + seconds)
+        finally:
+            self._lock.release()
+
+    def _engine(self) -> EnginePipe:
+        """The running engine, or a new one with the collections this client had opened."""
+        if self._closed:
+            raise StoreUnavailable("this store has been closed")
+        if self._pipe is None:
+            pipe = EnginePipe(self._path, self._reserve_bytes)
+            try:
+                for name, (schema, manifest) in self._opened.items():
+                    layout = {"schema": schema.as_json(), "manifest": manifest.as_json()}
+                    request = {"op": "open", "collection": name, "layout": layout}
+                    pipe.call(request, b"", time.monotonic() + _OPEN_SECONDS)
+            except StoreError:
+                pipe.stop()
+                raise
+            self._pipe = pipe
+        return self._pipe
+
+    def _discard(self) -> None:
+        if self._pipe is not None:
+            self._pipe.stop()
+        self._pipe = None
+
+
+def _wire_condition(wanted: Condition) -> list[Any]:
+    match wanted:
+        case Match(key=key, value=value):
+            return ["match", key, value]
+        case MatchAny(key=key, values=values):
+            return ["any", key, list(values)]
+        case Between(key=key, low=low, high=high):
+            return ["between", key, low, high]
+        case HasId(ids=ids):
+            return ["ids", [str(i) for i in ids]]
+
+
+def _wire_filter(wanted: Filter) -> dict[str, Any]:
+    return {
+        "must": [_wire_condition(c) for c in wanted.must],
+        "must_not": [_wire_condition(c) for c in wanted.must_not],
+    }
+
+
+def _wire_point(point: Point) -> dict[str, Any]:
+    return {
+        "id": str(point.id),
+        "payload": point.payload,
+        "dense": list(point.vectors),
+        "sparse": [[name, len(vector.indices)] for name, vector in point.sparse.items()],
+    }
+
+
+def _words(point: Point) -> bytes:
+    """Dense vectors, then sparse ones, in the order `_wire_point` lists them."""
+    dense = b"".join(_vector_words(v) for v in point.vectors.values())
+    return dense + b"".join(_vector_words(v) for v in point.sparse.values())
+
+
+def _vector_words(vector: np.ndarray[Any, Any] | SparseVector) -> bytes:
+    if isinstance(vector, SparseVector):
+        return vector.indices.tobytes() + vector.values.tobytes()
+    return vector.tobytes()
+
+
+def _points(answer: Mapping[str, Any], block: bytes, schema: CollectionSchema) -> list[Point]:
+    """Points of an answer; raises `StoreProtocolError` when header and block do not fit."""
+    words, at, points = np.frombuffer(block, np.float32), 0, []
+    for record in answer["points"]:
+        vectors = {}
+        for name in record["dense"]:
+            size = schema.dense[name].size
+            vectors[name] = words[at : at + size]
+            at += size
+        points.append(Point(UUID(record["id"]), vectors, {}, record["payload"]))
+    if at != len(words):
+        raise StoreProtocolError("the embedded engine sent more or fewer vectors than it announced")
+    return points

@@ -1,0 +1,135 @@
+"""The only place that names concrete adapters: settings in, a built service out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from knowledge_base.cases import VectorNames
+from knowledge_base.edge import EdgeStore
+from knowledge_base.findings import FINDINGS
+from knowledge_base.guideline_search import GuidelineSearch
+from knowledge_base.passages import load_passages
+from knowledge_base.records import digest
+from knowledge_base.schema import CASES, GUIDELINES, CollectionSchema, IndexManifest, cases_schema, guidelines_schema
+from knowledge_base.search import CaseSearch
+from knowledge_base.store import PUBLIC, KnowledgeStore, Scope
+from rag_service.calibration import load_calibration
+from rag_service.explain.saliency import Saliency
+from rag_service.gate import load_gate
+from rag_service.imaging.decode_pool import DecodePool
+from rag_service.imaging.normalise import PREPROCESSING
+from rag_service.models import text
+from rag_service.models.encoder import FilmEncoder, load_encoder
+from rag_service.models.text import TextEncoder, load_text_encoder
+from rag_service.report.labeler import NAME_VERSION as LABELER
+from rag_service.service import Memory, RadiographService, Reader, store_errors
+from rag_service.settings import Settings
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The collections that the running models need, with the manifests that bind them."""
+
+    cases: CollectionSchema
+    guidelines: CollectionSchema
+    cases_manifest: IndexManifest
+    guidelines_manifest: IndexManifest
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of both manifests: the `index` of a draft's provenance."""
+        return digest([self.cases_manifest.as_json(), self.guidelines_manifest.as_json()])
+
+
+def layout(box_model: str, axes: int) -> Layout:
+    """The collections for a box model with `axes` axes and the packaged text encoder."""
+    return Layout(
+        cases=cases_schema(box_model, text.NAME, box_dimension=axes, text_dimension=text.WIDTH),
+        guidelines=guidelines_schema(text.NAME, text_dimension=text.WIDTH),
+        cases_manifest=IndexManifest(box_model, text.NAME, PREPROCESSING, LABELER, axes, text.WIDTH),
+        guidelines_manifest=IndexManifest(None, text.NAME, None, None, None, text.WIDTH),
+    )
+
+
+def build_store(settings: Settings) -> KnowledgeStore:
+    """The store that the settings name: a URL is a Qdrant server, anything else a folder."""
+    if settings.store.startswith(("http://", "https://")):
+        from knowledge_base.server import ServerStore
+
+        return ServerStore.connect(settings.store, settings.store_api_key)
+    return EdgeStore(Path(settings.store), reserve_bytes=settings.reserve_mib << 20)
+
+
+def open_collections(store: KnowledgeStore, plan: Layout) -> None:
+    """Open both collections, made if absent; IndexModelMismatch when another model made them."""
+    with store_errors():
+        store.open(plan.cases, plan.cases_manifest)
+        store.open(plan.guidelines, plan.guidelines_manifest)
+
+
+def build_reader(settings: Settings) -> Reader:
+    """Encoder, calibration, gate and saliency from the model folder, every digest checked."""
+    import torch
+
+    if settings.torch_threads:
+        torch.set_num_threads(settings.torch_threads)
+    folder = Path(settings.model_folder)
+    encoder = load_encoder(folder)
+    calibration = load_calibration(folder, encoder.record.id)
+    return Reader(encoder, calibration, load_gate(folder, calibration.gate), Saliency(encoder.network))
+
+
+def build_memory(store: KnowledgeStore, encoder: FilmEncoder, encode: TextEncoder) -> Memory:
+    """The searches over a store whose collections are filled."""
+    plan = layout(encoder.record.id, encoder.network.architecture.axes)
+    open_collections(store, plan)
+    vectors = encode.encode(FINDINGS)
+    return Memory(
+        store=store,
+        cases=CaseSearch(store, VectorNames.of(plan.cases)),
+        guidelines=_guidelines(store, plan),
+        text=encode,
+        finding_vectors=dict(zip(FINDINGS, vectors, strict=True)),
+        manifest_digest=plan.digest,
+        content_digest=content_digest(store),
+    )
+
+
+def build_service(settings: Settings, notice: Callable[[str], None] = lambda _: None) -> RadiographService:
+    """The whole service. `notice` hears the name of each part as it is ready."""
+    decoder = DecodePool(workers=settings.workers)
+    decoder.start()
+    store = build_store(settings)
+    try:
+        reader = build_reader(settings)
+        notice("model")
+        memory = build_memory(store, reader.encoder, load_text_encoder())
+        notice("knowledge base")
+    except BaseException:
+        store.close()
+        decoder.close()
+        raise
+    return RadiographService(reader, memory, decoder)
+
+
+def content_digest(store: KnowledgeStore) -> str:
+    """SHA-256 over the ids of the public cases and passages: the `knowledge_base` of a draft's provenance."""
+    with store_errors():
+        ids = [str(i) for name in (CASES, GUIDELINES) for i in store.ids(name, Scope(PUBLIC))]
+    return hashlib.sha256("\n".join(ids).encode()).hexdigest()
+
+
+def _guidelines(store: KnowledgeStore, plan: Layout) -> GuidelineSearch:
+    """The passages of the package with the vectors that the index holds for them."""
+    passages = {p.id: p for p in load_passages()}
+    name = VectorNames.text_of(plan.guidelines)
+    with store_errors():
+        fetched = store.get(GUIDELINES, sorted(passages), Scope(PUBLIC), [name])
+    known = [p for p in fetched.points if p.id in passages]
+    vectors = np.stack([p.vectors[name] for p in known]) if known else np.zeros((0, text.WIDTH), np.float32)
+    return GuidelineSearch(tuple(passages[p.id] for p in known), vectors, text.NAME)
