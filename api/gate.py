@@ -28,11 +28,14 @@ _WEIGHT_OF_NEWEST: Final = 0.2
 class GateMeter(Protocol):
     """Where a gate reports. Contract: calls return at once and never raise."""
 
-    def level(self, running: int, waiting: int) -> None: ...
+    def level(self, running: int, waiting: int) -> None:
+        """How many calls run, and how many requests upload or wait, from now on."""
 
-    def rejected(self) -> None: ...
+    def rejected(self) -> None:
+        """One request was refused."""
 
-    def expired(self) -> None: ...
+    def expired(self) -> None:
+        """One request passed its deadline."""
 
 
 class WorkerCrashed(RuntimeError):

@@ -1,4 +1,4 @@
-"""Every error as RFC 9457 application/problem+json: one table, one handler, nothing of `str(exc)` but our own tree's."""
+"""Every error as RFC 9457 application/problem+json: one table, one handler, no `str(exc)` but of our own tree."""
 
 from __future__ import annotations
 
@@ -44,6 +44,7 @@ class Problem(JSONResponse):
         title: str,
         detail: str,
         request_id: str,
+        *,
         headers: Mapping[str, str] | None = None,
         **extensions: Any,
     ) -> None:
@@ -55,13 +56,13 @@ def problem_for(error: Exception, request_id: str) -> Problem:
     """The answer to an error of any kind; only a `ServiceError` speaks for itself."""
     if isinstance(error, ServiceError):
         headers = _headers(error)
-        return Problem(error.status, error.code, error.title, str(error) or error.title, request_id, headers)
+        return Problem(error.status, error.code, error.title, str(error) or error.title, request_id, headers=headers)
     if isinstance(error, RequestValidationError):
         code, title, _ = _FRAMEWORK[422]
         return Problem(422, code, title, _places(error), request_id)
     if isinstance(error, HTTPException):
         code, title, detail = _FRAMEWORK.get(error.status_code, (f"http_{error.status_code}", "Refused", "refused"))
-        return Problem(error.status_code, code, title, detail, request_id, error.headers)
+        return Problem(error.status_code, code, title, detail, request_id, headers=error.headers)
     return Problem(500, *_INTERNAL, request_id)
 
 

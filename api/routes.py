@@ -123,7 +123,8 @@ def operations(metrics: Metrics) -> APIRouter:
             return JSONResponse({"status": "ready", "components": components})
         why = "not every component is ok"
         request_id = request_id_of(request.scope)
-        return Problem(503, NotReady.code, NotReady.title, why, request_id, {"Retry-After": "2"}, components=components)
+        headers = {"Retry-After": "2"}
+        return Problem(503, NotReady.code, NotReady.title, why, request_id, headers=headers, components=components)
 
     @router.get(
         "/metrics",

@@ -58,9 +58,9 @@ async def read_form(request: Request, texts: frozenset[str], max_bytes: int) -> 
     Raises BadRequest for a form that is malformed, cut short, empty in its film, repeats a part or has another one;
     FilmTooLarge for a film or a body over its limit.
     """
-    reader = _FormReader(_boundary(request), texts, max_bytes)
     whole = max_bytes + len(texts) * MAX_FIELD_BYTES + _ENVELOPE_BYTES
     try:
+        reader = _FormReader(_boundary(request), texts, max_bytes)
         async for chunk in _limited(request, whole, max_bytes):
             reader.feed(chunk)
         return reader.form()

@@ -1,1 +1,1 @@
-"""Measuring instruments and the measurements made with them."""
+"""Measures: datasets to predictions to scores, with intervals, denominators and a signature of what was measured."""

@@ -34,6 +34,7 @@ from knowledge_base.store import (
     SparseVector,
     checked_nearest,
     checked_point,
+    confined,
     sound,
 )
 
@@ -49,7 +50,8 @@ class EdgeStore:
 
     A read whose engine died is asked once more of a new engine; a write is not, since nobody knows whether it took
     effect: it raises `StoreUnavailable`, and the next call of any kind starts a new engine. Reads wait at most
-    `read_seconds`, the queue before them included. Writing stops with `DiskLow` while less than `reserve_bytes` are free.
+    `read_seconds`, the queue before them included. While less than
+    `reserve_bytes` are free, writing stops with `DiskLow`.
     """
 
     def __init__(self, path: Path, *, read_seconds: float = 2.0, reserve_bytes: int = 1 << 30) -> None:
@@ -114,7 +116,7 @@ class EdgeStore:
                     "using": n.vector_name,
                     "limit": n.limit,
                     "count": len(n.vector.indices if isinstance(n.vector, SparseVector) else n.vector),
-                    "filter": _wire_filter(scope.confine(n.filter)),
+                    "filter": _wire_filter(confined(schema, scope, n.filter)),
                 }
                 for n in checked
             ],
@@ -134,31 +136,33 @@ class EdgeStore:
     ) -> Page:
         """See `KnowledgeStore.scroll`."""
         schema = self._schema(collection, vectors)
-        answer, block = self._page(collection, scope.confine(wanted), after, limit, vectors, payload=True)
+        within = confined(schema, scope, wanted)
+        answer, block = self._page(collection, within, after, limit, vectors, payload=True)
         points = _points(answer, block, schema)
         return Page(*sound(points), next_after=points[-1].id if answer["more"] else None)
 
     def ids(self, collection: str, scope: Scope, wanted: Filter = EVERYTHING) -> list[UUID]:
         """See `KnowledgeStore.ids`."""
-        self._schema(collection)
+        within = confined(self._schema(collection), scope, wanted)
         found: list[UUID] = []
         while True:
             after = found[-1] if found else None
-            answer, _ = self._page(collection, scope.confine(wanted), after, _IDS_PAGE, (), payload=False)
+            answer, _ = self._page(collection, within, after, _IDS_PAGE, (), payload=False)
             found.extend(UUID(p["id"]) for p in answer["points"])
             if not answer["more"]:
                 return found
 
     def count(self, collection: str, scope: Scope, wanted: Filter = EVERYTHING) -> int:
         """See `KnowledgeStore.count`."""
-        self._schema(collection)
-        request = {"op": "count", "collection": collection, "filter": _wire_filter(scope.confine(wanted))}
+        within = confined(self._schema(collection), scope, wanted)
+        request = {"op": "count", "collection": collection, "filter": _wire_filter(within)}
         return int(self._read(request)[0]["count"])
 
     def facet(self, collection: str, key: str, scope: Scope, wanted: Filter = EVERYTHING) -> dict[str, int]:
         """See `KnowledgeStore.facet`."""
-        self._schema(collection).check_facet(key)
-        return self._facet(collection, key, _wire_filter(scope.confine(wanted)))
+        schema = self._schema(collection)
+        schema.check_facet(key)
+        return self._facet(collection, key, _wire_filter(confined(schema, scope, wanted)))
 
     def tenants(self, collection: str) -> dict[str, int]:
         """See `KnowledgeStore.tenants`."""
@@ -217,7 +221,7 @@ class EdgeStore:
 
     def _facet(self, collection: str, key: str, wanted: dict[str, Any] | None) -> dict[str, int]:
         request = {"op": "facet", "collection": collection, "key": key, "limit": FACET_LIMIT, "filter": wanted}
-        return dict(sorted((str(v), int(n)) for v, n in self._read(request)[0]["values"]))
+        return dict(sorted((str(v), int(n)) for v, n in self._read(request)[0]["values"] if n))
 
     def _change(self, op: str, collection: str, ids: Sequence[UUID], tenant: str, more: dict[str, Any]) -> None:
         self._schema(collection)
@@ -239,9 +243,11 @@ class EdgeStore:
         try:
             try:
                 return self._engine().call(request, block, deadline)
-            except EngineDied:
+            except StoreError as error:
+                if self._pipe is None or self._pipe.running:
+                    raise
                 self._discard()
-                if not retry:
+                if not (retry and isinstance(error, EngineDied)):
                     raise
                 return self._engine().call(request, block, time.monotonic() + seconds)
         finally:

@@ -13,16 +13,18 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from knowledge_base.edge_shard import LAYOUT, Refused, Shard, sweep
-from knowledge_base.frames import FrameError, Words, decode_header, encode, lengths
+from knowledge_base.edge_shard import LAYOUT, Answer, Header, Refused, Shard, sweep
+from knowledge_base.frames import FrameError, decode_header, encode, lengths
 
 LOCK: Final = "engine.lock"
 _ORPHAN_GRACE_SECONDS: Final = 10.0
 _PARENT_CHECK_SECONDS: Final = 1.0
 _WRITES: Final = frozenset({"upsert", "set_withdrawn", "delete", "optimize"})
+_READS: Final = frozenset({"get", "ranked", "scroll", "count", "facet"})
 
 
 class Held(Exception):
@@ -80,7 +82,7 @@ class Pipe:
         self._descriptor = descriptor
         self._parent = parent
 
-    def read(self) -> tuple[dict[str, Any], bytes] | None:
+    def read(self) -> Answer | None:
         """The next frame's header and block."""
         prefix = self._exactly(8)
         if prefix is None:
@@ -111,7 +113,7 @@ class Engine:
         self._reserve = reserve_bytes
         self._shards: dict[str, Shard] = {}
 
-    def answer(self, request: dict[str, Any], block: bytes) -> tuple[dict[str, Any], bytes]:
+    def answer(self, request: Header, block: bytes) -> Answer:
         """Do what the request says; returns the answer's header and block."""
         op = request["op"]
         if op == "health":
@@ -120,33 +122,15 @@ class Engine:
             return {"layout": self._open(request)}, b""
         if op in _WRITES:
             self._check_disk(len(block))
+        elif op not in _READS:
+            raise Refused(f"no operation {op!r}")
         shard = self._shards.get(request["collection"])
         if shard is None:
             raise Refused(f"collection {request['collection']!r} is not open")
-        match op:
-            case "get":
-                return shard.get(request)
-            case "scroll":
-                return shard.scroll(request)
-            case "ranked":
-                return shard.ranked(request, Words(block)), b""
-            case "count":
-                return shard.count(request), b""
-            case "facet":
-                return shard.facet(request), b""
-            case "upsert":
-                shard.upsert(request, Words(block))
-            case "set_withdrawn":
-                shard.set_withdrawn(request)
-            case "delete":
-                shard.delete(request)
-            case "optimize":
-                shard.optimize()
-            case _:
-                raise Refused(f"no operation {op!r}")
-        return {}, b""
+        work: Callable[[Header, bytes], Answer] = getattr(shard, op)
+        return work(request, block)
 
-    def _open(self, request: dict[str, Any]) -> dict[str, Any] | None:
+    def _open(self, request: Header) -> Header | None:
         """The collection's layout, made first when absent and `layout` says how; None when absent."""
         name = request["collection"]
         if name not in self._shards:
@@ -171,7 +155,7 @@ class Engine:
             shard.close()
 
 
-def _refusal(error: Exception) -> dict[str, Any]:
+def _refusal(error: Exception) -> Header:
     """An error in wire form: its kind, for the client's error tree, and its text."""
     match error:
         case Held(pid=pid):

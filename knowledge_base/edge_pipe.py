@@ -35,17 +35,20 @@ class EnginePipe:
         command = [sys.executable, "-m", "knowledge_base.edge_engine", str(path), str(os.getpid()), str(reserve_bytes)]
         root = str(Path(__file__).resolve().parent.parent)
         search = os.pathsep.join(p for p in (root, os.environ.get("PYTHONPATH", "")) if p)
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": search},
-            start_new_session=True,
-            bufsize=0,
-        )
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._in, self._out = self._process.stdin.fileno(), self._process.stdout.fileno()
+        theirs_in, self._in = os.pipe()
+        self._out, theirs_out = os.pipe()
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=theirs_in,
+                stdout=theirs_out,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONPATH": search},
+                start_new_session=True,
+            )
+        finally:
+            os.close(theirs_in)
+            os.close(theirs_out)
         os.set_blocking(self._in, False)
         os.set_blocking(self._out, False)
         try:
@@ -58,6 +61,11 @@ class EnginePipe:
     def pid(self) -> int:
         """Process id of the engine."""
         return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the engine has not ended."""
+        return self._process.poll() is None
 
     def call(self, request: dict[str, Any], block: bytes, deadline: float) -> tuple[dict[str, Any], bytes]:
         """Send a request, return the answer's header and block; `deadline` is in `time.monotonic` seconds.
@@ -75,13 +83,12 @@ class EnginePipe:
 
     def stop(self) -> None:
         """End the process: politely by closing its input, then by force."""
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.close()
+        os.close(self._in)
         try:
             self._process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
             self.kill()
-        self._process.stdout.close()
+        os.close(self._out)
 
     def kill(self) -> None:
         """End the process at once."""

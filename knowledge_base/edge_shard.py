@@ -10,19 +10,23 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 import qdrant_edge as qe
 
 from knowledge_base.frames import Words, float_words
-from knowledge_base.schema import WITHDRAWN
 from knowledge_base.fusion import cut_ties
+from knowledge_base.schema import WITHDRAWN
 
 LAYOUT: Final = "collection.json"
 _MAKING: Final = ".making-"
-_DISTANCES: Final = {"Cosine": qe.Distance.Cosine, "Euclid": qe.Distance.Euclid}
+_DISTANCES: Final = {"Cosine": qe.Distance.Dot, "Euclid": qe.Distance.Euclid}
 _KINDS: Final = {"keyword": qe.PayloadSchemaType.Keyword, "integer": qe.PayloadSchemaType.Integer}
+
+
+Header: TypeAlias = dict[str, Any]
+Answer: TypeAlias = tuple[Header, bytes]
 
 
 class Refused(Exception):
@@ -59,7 +63,7 @@ def sweep(path: Path) -> None:
 
 
 class Shard:
-    """An open collection. Requests and answers are in wire form; `layout` is {"schema", "manifest"}."""
+    """An open collection. Requests and answers are header and block of words; `layout` is {"schema", "manifest"}."""
 
     def __init__(self, folder: Path) -> None:
         self.layout: dict[str, Any] = json.loads((folder / LAYOUT).read_text("utf-8"))
@@ -95,8 +99,9 @@ class Shard:
         making.rename(folder)
         return cls(folder)
 
-    def upsert(self, request: dict[str, Any], words: Words) -> None:
+    def upsert(self, request: Header, block: bytes) -> Answer:
         """Store points; a withdrawal already on disk stays."""
+        words = Words(block)
         kept = self._withdrawn([p["id"] for p in request["points"]])
         points = []
         for spec in request["points"]:
@@ -108,19 +113,21 @@ class Shard:
         self._shard.update(qe.UpdateOperation.upsert_points(points))
         if request["flush"]:
             self._shard.flush()
+        return {}, b""
 
     def _withdrawn(self, ids: list[str]) -> set[str]:
         found = self._shard.retrieve(_point_ids(ids), with_payload=[WITHDRAWN], with_vector=False)
         return {str(r.id) for r in found if r.payload and r.payload.get(WITHDRAWN)}
 
-    def get(self, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    def get(self, request: Header, _: bytes) -> Answer:
         """Points by id whose tenant is one of `tenants`."""
         names, tenants = request["vectors"], set(request["tenants"])
         found = self._shard.retrieve(_point_ids(request["ids"]), with_payload=True, with_vector=names or False)
         return self._records([r for r in found if (r.payload or {}).get("tenant") in tenants], names)
 
-    def ranked(self, request: dict[str, Any], words: Words) -> dict[str, Any]:
+    def ranked(self, request: Header, block: bytes) -> Answer:
         """One list of [id, score] for each prefetch, ties in order of id."""
+        words = Words(block)
         corpus = make_filter({"must": [request["scope"]], "must_not": []})
         lists = []
         for spec in request["prefetches"]:
@@ -141,9 +148,9 @@ class Shard:
 
             limit = spec["limit"]
             lists.append(cut_ties(fetch(limit + 1), fetch, limit, low_first=low_first))
-        return {"lists": lists}
+        return {"lists": lists}, b""
 
-    def scroll(self, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    def scroll(self, request: Header, _: bytes) -> Answer:
         """A page of points after an id; `next` is the id that would come next, or None."""
         start = UUID(int=UUID(request["after"]).int + 1) if request["after"] else None
         names = request["vectors"]
@@ -159,7 +166,7 @@ class Shard:
         header, block = self._records(found, names)
         return header | {"more": following is not None}, block
 
-    def _records(self, found: list[Any], names: list[str]) -> tuple[dict[str, Any], bytes]:
+    def _records(self, found: list[Any], names: list[str]) -> Answer:
         """Wire form of records: which of the named vectors each has, in the header; their words in the block."""
         points, block = [], bytearray()
         for record in found:
@@ -170,38 +177,41 @@ class Shard:
             points.append({"id": str(record.id), "dense": present, "payload": record.payload or {}})
         return {"points": points}, bytes(block)
 
-    def count(self, request: dict[str, Any]) -> dict[str, Any]:
+    def count(self, request: Header, _: bytes) -> Answer:
         """Exact number of points that pass the filter."""
         wanted = make_filter(request["filter"])
-        return {"count": self._shard.count(qe.CountRequest(exact=True, filter=wanted))}
+        return {"count": self._shard.count(qe.CountRequest(exact=True, filter=wanted))}, b""
 
-    def facet(self, request: dict[str, Any]) -> dict[str, Any]:
+    def facet(self, request: Header, _: bytes) -> Answer:
         """Exact number of points for each value of an indexed key."""
         wanted = make_filter(request["filter"]) if request["filter"] else None
         asked = qe.FacetRequest(request["key"], limit=request["limit"], exact=True, filter=wanted)
-        return {"values": [[hit.value, hit.count] for hit in self._shard.facet(asked)]}
+        return {"values": [[hit.value, hit.count] for hit in self._shard.facet(asked)]}, b""
 
-    def set_withdrawn(self, request: dict[str, Any]) -> None:
+    def set_withdrawn(self, request: Header, _: bytes) -> Answer:
         """Set the withdrawal flag of one tenant's points."""
         if ids := self._owned(request):
             flag = {WITHDRAWN: 1 if request["withdrawn"] else 0}
             self._shard.update(qe.UpdateOperation.set_payload(ids, flag))
             self._shard.flush()
+        return {}, b""
 
-    def delete(self, request: dict[str, Any]) -> None:
+    def delete(self, request: Header, _: bytes) -> Answer:
         """Remove one tenant's points."""
         if ids := self._owned(request):
             self._shard.update(qe.UpdateOperation.delete_points(ids))
             self._shard.flush()
+        return {}, b""
 
-    def _owned(self, request: dict[str, Any]) -> list[qe.PointId]:
+    def _owned(self, request: Header) -> list[qe.PointId]:
         found = self._shard.retrieve(_point_ids(request["ids"]), with_payload=["tenant"], with_vector=False)
         return [r.id for r in found if (r.payload or {}).get("tenant") == request["tenant"]]
 
-    def optimize(self) -> None:
+    def optimize(self, _request: Header, _: bytes) -> Answer:
         """Merge segments and build graphs; blocks this process."""
         self._shard.optimize()
         self._shard.flush()
+        return {}, b""
 
     def points(self) -> int:
         """How many points the shard holds."""

@@ -1,6 +1,7 @@
 """Frames between the embedded store and its client: two lengths, a JSON header, a block of 4-byte words.
 
-Both ends run on one machine, so words are in its own byte order. Only the standard library: the engine process starts with nothing else but qdrant_edge.
+Both ends run on one machine, so words are in its own byte order. Only the standard library is imported: the engine
+process starts with nothing else but qdrant_edge.
 """
 
 from __future__ import annotations

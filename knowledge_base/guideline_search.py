@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from rank_bm25 import BM25Plus  # type: ignore[import-untyped]
+from rank_bm25 import BM25Plus
 
 from knowledge_base.bm25 import terms
 from knowledge_base.findings import FINDINGS
@@ -78,8 +78,8 @@ class GuidelineSearch:
     ) -> list[PassageHit]:
         """The best passages by reciprocal rank fusion, equal scores in the order of their slugs.
 
-        `vector` is the question's embedding by the same model, or None to go by words alone. Passages written for one of
-        `findings` form a list of their own, those that share more of them first: a boost, not a filter.
+        `vector` is the question's embedding by the same model, or None to go by words alone. Passages written for
+        one of `findings` form a list of their own, those that share more of them first: a boost, not a filter.
         """
         if unknown := [f for f in findings if f not in FINDINGS]:
             raise ValueError(f"unknown findings {unknown}")

@@ -33,6 +33,7 @@ from knowledge_base.store import (
     SparseVector,
     checked_nearest,
     checked_point,
+    confined,
     sound,
 )
 
@@ -176,7 +177,7 @@ class MemoryStore:
     def _within(self, collection: str, scope: Scope, wanted: Filter, vectors: Sequence[str] = ()) -> dict[UUID, Point]:
         stored = self._collection(collection)
         stored.schema.check_dense(vectors)
-        passes = _predicate(scope.confine(wanted))
+        passes = _predicate(confined(stored.schema, scope, wanted))
         return {i: p for i, p in stored.points.items() if passes(p)}
 
     def _nearest(self, collection: str, nearest: Nearest, scope: Scope) -> list[Hit]:

@@ -15,14 +15,18 @@ CASES: Final = "cases"
 GUIDELINES: Final = "guidelines"
 BM25: Final = "bm25"
 WITHDRAWN: Final = "withdrawn"
-"""Payload key, the integer 0 or 1: the embedded engine reads a boolean in a filter as an integer and matches nothing."""
+"""Payload key, the integer 0 or 1: to the embedded engine a boolean in a filter is an integer and matches nothing."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,99}")
 _MAKER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*@[A-Za-z0-9._+-]+|[0-9a-f]{12,64}")
 
 
 class Distance(StrEnum):
-    """How two dense vectors compare. Cosine: higher is nearer. Euclid: lower is nearer."""
+    """How two dense vectors compare. Cosine: higher is nearer. Euclid: lower is nearer.
+
+    Vectors compared by cosine are brought to unit length before they reach an engine, and the engine is told to take
+    the dot product: then it keeps them to the bit, and a checksum over them can be checked.
+    """
 
     COSINE = "Cosine"
     EUCLID = "Euclid"
@@ -51,13 +55,13 @@ class DenseVector:
 class TermWeights:
     """The constants of a BM25 document vector (Robertson & Zaragoza 2009).
 
-    `average_terms` is fixed, not measured, so that a document's vector never depends on the other documents: the mean
-    over the 3,826 Open-i reports of their terms after the stop list, rounded.
+    `average_terms` is fixed, not measured as cases arrive, so that a document's vector never depends on the others: the
+    mean over the findings and impressions of 3,337 Open-i reports (30.3), rounded.
     """
 
     k1: float = 1.2
     b: float = 0.75
-    average_terms: float = 28.0
+    average_terms: float = 30.0
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ class CollectionSchema:
 
 @dataclass(frozen=True)
 class IndexManifest:
-    """Who made a collection. Each maker is `name@version` or a hex digest; None where the collection has no such part."""
+    """Who made a collection: each `name@version` or a hex digest, None where the collection has no such part."""
 
     box_model: str | None
     text_model: str

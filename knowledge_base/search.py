@@ -29,7 +29,7 @@ class CaseQuery:
     """What to look for, and what must not come back.
 
     At least one of `box`, `text_vector` (shape of the text encoder) and `text` is given. `exclude_patient` and
-    `exclude_study` are (source, patient) and (source, study); `finding` keeps the cases that state it with that polarity.
+    `exclude_study` are (source, patient) and (source, study); `finding` keeps the cases that state it so.
     """
 
     tenant: str
@@ -71,7 +71,7 @@ class CaseQuery:
 
 @dataclass(frozen=True, eq=False)
 class CaseHit:
-    """A case found: its fused score, its rank (from 1) in each list that found it, and its box beside the one asked for.
+    """A case found: its fused score, its rank (from 1) in each list that has it, and its box beside the one asked for.
 
     `w2` is the 2-Wasserstein distance between the boxes, `box_overlap` their mean interval IoU in [0, 1]; both are None
     when the query or the case has no box.

@@ -44,6 +44,7 @@ from knowledge_base.store import (
     Scope,
     checked_nearest,
     checked_point,
+    confined,
     sound,
 )
 
@@ -52,12 +53,6 @@ _IDS_PAGE: Final = 10_000
 _WRITE_SECONDS: Final = 60
 
 T = TypeVar("T")
-
-
-def connect(url: str, api_key: str | None = None, *, read_seconds: int = 2) -> ServerStore:
-    """A store on the server or cluster at `url`; nothing is asked of it yet."""
-    client = QdrantClient(url=url, api_key=api_key, timeout=read_seconds, check_compatibility=False)
-    return ServerStore(client, read_seconds=read_seconds)
 
 
 class ServerStore:
@@ -74,6 +69,12 @@ class ServerStore:
         self._turn: AbstractContextManager[Any] = threading.RLock() if local else nullcontext()
         self._opened: dict[str, CollectionSchema] = {}
         self._closed = False
+
+    @classmethod
+    def connect(cls, url: str, api_key: str | None = None, *, read_seconds: int = 2) -> ServerStore:
+        """A store on the server or cluster at `url`; nothing is asked of it yet."""
+        client = QdrantClient(url=url, api_key=api_key, timeout=read_seconds, check_compatibility=False)
+        return cls(client, read_seconds=read_seconds)
 
     def open(self, schema: CollectionSchema, manifest: IndexManifest) -> None:
         """See `KnowledgeStore.open`."""
@@ -110,7 +111,8 @@ class ServerStore:
         points: dict[UUID, Point] = {}
         for start in range(0, len(wanted), _BATCH):
             batch = Filter(must=(HasId(tuple(wanted[start : start + _BATCH])),))
-            found = self._scroll(collection, scope.confine(batch), None, _BATCH, vectors, payload=True)[0]
+            within = confined(schema, scope, batch)
+            found = self._scroll(collection, within, None, _BATCH, vectors, payload=True)[0]
             points.update((p.id, p) for p in read_points(found, schema, vectors))
         return Fetched(*sound([points[i] for i in wanted if i in points]))
 
@@ -120,7 +122,9 @@ class ServerStore:
         checked = [checked_nearest(n, schema) for n in prefetches]
         if not checked:
             return []
-        found = self._ask(collection, [make_query(n, scope, n.limit + 1) for n in checked])
+        found = self._ask(
+            collection, [make_query(n, confined(schema, scope, n.filter), scope, n.limit + 1) for n in checked]
+        )
         return [self._cut(collection, n, scope, hits) for n, hits in zip(checked, found, strict=True)]
 
     def scroll(
@@ -135,31 +139,32 @@ class ServerStore:
     ) -> Page:
         """See `KnowledgeStore.scroll`."""
         schema = self._schema(collection, vectors)
-        found, more = self._scroll(collection, scope.confine(wanted), after, limit, vectors, payload=True)
+        within = confined(schema, scope, wanted)
+        found, more = self._scroll(collection, within, after, limit, vectors, payload=True)
         points = read_points(found, schema, vectors)
         return Page(*sound(points), next_after=points[-1].id if more and points else None)
 
     def ids(self, collection: str, scope: Scope, wanted: Filter = EVERYTHING) -> list[UUID]:
         """See `KnowledgeStore.ids`."""
-        self._schema(collection)
+        within = confined(self._schema(collection), scope, wanted)
         found: list[UUID] = []
         more = True
         while more:
             after = found[-1] if found else None
-            page, more = self._scroll(collection, scope.confine(wanted), after, _IDS_PAGE, (), payload=False)
+            page, more = self._scroll(collection, within, after, _IDS_PAGE, (), payload=False)
             found.extend(read_id(r.id) for r in page)
         return found
 
     def count(self, collection: str, scope: Scope, wanted: Filter = EVERYTHING) -> int:
         """See `KnowledgeStore.count`."""
-        self._schema(collection)
-        confined = make_filter(scope.confine(wanted))
-        return int(self._read(collection, lambda: self._client.count(collection, confined, exact=True)).count)
+        within = make_filter(confined(self._schema(collection), scope, wanted))
+        return int(self._read(collection, lambda: self._client.count(collection, within, exact=True)).count)
 
     def facet(self, collection: str, key: str, scope: Scope, wanted: Filter = EVERYTHING) -> dict[str, int]:
         """See `KnowledgeStore.facet`."""
-        self._schema(collection).check_facet(key)
-        return self._facet(collection, key, make_filter(scope.confine(wanted)))
+        schema = self._schema(collection)
+        schema.check_facet(key)
+        return self._facet(collection, key, make_filter(confined(schema, scope, wanted)))
 
     def tenants(self, collection: str) -> dict[str, int]:
         """See `KnowledgeStore.tenants`."""
@@ -260,11 +265,12 @@ class ServerStore:
 
     def _cut(self, collection: str, nearest: Nearest, scope: Scope, found: list[tuple[UUID, float]]) -> list[Hit]:
         """The list cut to its limit, ties by id."""
-        layout = self._opened[collection].dense.get(nearest.vector_name)
+        schema = self._opened[collection]
+        layout, within = schema.dense.get(nearest.vector_name), confined(schema, scope, nearest.filter)
         low_first = layout is not None and layout.distance is Distance.EUCLID
 
         def again(limit: int) -> list[tuple[UUID, float]]:
-            return self._ask(collection, [make_query(nearest, scope, limit)])[0]
+            return self._ask(collection, [make_query(nearest, within, scope, limit)])[0]
 
         return [Hit(i, score) for i, score in cut_ties(found, again, nearest.limit, low_first=low_first)]
 
@@ -291,7 +297,7 @@ class ServerStore:
             collection,
             lambda: self._client.facet(collection, key, facet_filter=wanted, limit=FACET_LIMIT, exact=True),
         )
-        return dict(sorted((str(hit.value), int(hit.count)) for hit in answer.hits))
+        return dict(sorted((str(hit.value), int(hit.count)) for hit in answer.hits if hit.count))
 
     def _read(self, collection: str | None, ask: Callable[[], T]) -> T:
         """Ask; once more when the failure came quickly enough to leave time for it."""

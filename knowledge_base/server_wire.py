@@ -22,7 +22,7 @@ from knowledge_base.store import Between, Condition, Filter, HasId, Match, Match
 
 _BUSY: Final = frozenset({408, 429, 500, 502, 503, 504, 507})
 _BARRED: Final = frozenset({401, 403})
-_DISTANCES: Final = {"Cosine": models.Distance.COSINE, "Euclid": models.Distance.EUCLID}
+_DISTANCES: Final = {"Cosine": models.Distance.DOT, "Euclid": models.Distance.EUCLID}
 
 
 @contextmanager
@@ -93,14 +93,14 @@ def _condition(wanted: Condition) -> models.FieldCondition | models.HasIdConditi
             return models.HasIdCondition(has_id=[str(i) for i in ids])
 
 
-def make_query(nearest: Nearest, scope: Scope, limit: int) -> models.QueryRequest:
-    """One ranked list to ask for; sparse weights count over the points in scope."""
+def make_query(nearest: Nearest, within: Filter, scope: Scope, limit: int) -> models.QueryRequest:
+    """One ranked list to ask for, `within` its confined filter; sparse weights count over the points in scope."""
     sparse = isinstance(nearest.vector, SparseVector)
     corpus = models.IdfCorpusParams(corpus=make_filter(Filter(must=(scope.condition(),))))
     return models.QueryRequest(
         query=_vector(nearest.vector),
         using=nearest.vector_name,
-        filter=make_filter(scope.confine(nearest.filter)),
+        filter=make_filter(within),
         params=models.SearchParams(idf=corpus) if sparse else None,
         limit=limit,
         with_payload=False,

@@ -123,10 +123,6 @@ class Scope:
         """The one condition that every read of every adapter carries."""
         return MatchAny("tenant", tuple(sorted({self.tenant, PUBLIC} if self.also_public else {self.tenant})))
 
-    def confine(self, wanted: Filter) -> Filter:
-        """`wanted`, within this scope."""
-        return Filter(must=(self.condition(), *wanted.must), must_not=wanted.must_not)
-
 
 @dataclass(frozen=True, eq=False)
 class Nearest:
@@ -186,13 +182,14 @@ class KnowledgeStore(Protocol):
     - `upsert` returns once the points survive a kill of every process. Points already there (same id) are replaced;
       a withdrawal outlives being indexed again. A NaN, infinite or zero vector, a wrong size, an unknown vector name or
       a missing tenant raises `RecordError` and nothing of the call is stored.
-    - Every read takes a `Scope` and sees no other tenant's points; every write but `upsert` takes one tenant and touches
-      only that tenant's points (the public ones only when the tenant is `public`).
+    - Every read takes a `Scope` and sees no other tenant's points; every write but `upsert` takes one tenant and
+      touches only that tenant's points (the public ones only when the tenant is `public`).
     - A point whose checksum fails is never returned: its id is listed as damaged.
-    - `ranked` gives one list per `Nearest`, best first, equal scores in ascending order of id, ties at the cut included.
+    - `ranked` gives one list per `Nearest`, best first, equal scores in ascending order of id, at the cut too.
       Sparse scores carry the inverse document frequency over the points the scope may see.
-    - `scroll`, `get` and `ids` are ordered by id; `get` passes over ids it does not hold.
-    - A vector name the layout lacks, and a facet over a key that is no keyword index, raise `ValueError`.
+    - `scroll` and `ids` are ordered by id; `get` keeps the order asked and passes over ids it does not hold.
+    - A vector name the layout lacks, a filter on a key without an index and a facet over a key that is no keyword index
+      raise `ValueError`.
     - `facet` and `count` are exact. `tenants` tells names and counts, no content.
     - A store that does not answer within its budget raises `StoreUnavailable`; an answer that cannot be read raises
       `StoreProtocolError`; a closed store raises `StoreUnavailable`.
@@ -293,6 +290,14 @@ def vectors_digest(vectors: Mapping[str, NDArray[np.float32]]) -> str:
     for name in sorted(vectors):
         sha.update(name.encode() + b"\0" + vectors[name].astype("<f4").tobytes())
     return sha.hexdigest()
+
+
+def confined(schema: CollectionSchema, scope: Scope, wanted: Filter) -> Filter:
+    """`wanted` within the scope; raises `ValueError` for a key without an index, which would be read off the disk."""
+    for condition in (*wanted.must, *wanted.must_not):
+        if not isinstance(condition, HasId) and condition.key not in schema.payload_indexes:
+            raise ValueError(f"collection {schema.name!r} has no index on {condition.key!r} to filter by")
+    return Filter(must=(scope.condition(), *wanted.must), must_not=wanted.must_not)
 
 
 def checked_vector(vector: NDArray[np.float32], layout: DenseVector, name: str) -> NDArray[np.float32]:

@@ -1,20 +1,20 @@
 """Every error the service can name, as one tree.
 
-    ServiceError                     code, HTTP status and title; the message may reach a client, so it carries no patient text
-     ├─ FilmError                    the bytes are not a film we can read
-     │   ├─ NotAnImage               415 not_an_image
-     │   ├─ UnsupportedFilm          415 unsupported_film        (transfer syntax, modality, video, colour photograph of nothing)
-     │   ├─ TruncatedFilm            422 film_truncated
-     │   ├─ DecodeFailed             422 decode_failed
-     │   ├─ FilmTooLarge             413 film_too_large
-     │   └─ ConstantFilm             422 film_constant
-     ├─ BadRequest                   422 bad_request             (prompt too long, two inputs that exclude each other ...)
-     ├─ NotFound                     404 not_found
-     ├─ Busy                         429 busy                    (carries retry_after_seconds)
-     ├─ StoreUnavailable             503 store_unavailable
-     ├─ IndexModelMismatch           503 index_model_mismatch    (names the command that remedies it)
-     ├─ DamagedRecord                500 damaged_record
-     └─ BadWeights                   503 bad_weights             (names the file and the digest expected)
+ServiceError                     code, HTTP status and title; the message may reach a client, so it carries no patient text
+ ├─ FilmError                    the bytes are not a film we can read
+ │   ├─ NotAnImage               415 not_an_image
+ │   ├─ UnsupportedFilm          415 unsupported_film        (transfer syntax, modality, video, colour photograph of nothing)
+ │   ├─ TruncatedFilm            422 film_truncated
+ │   ├─ DecodeFailed             422 decode_failed
+ │   ├─ FilmTooLarge             413 film_too_large
+ │   └─ ConstantFilm             422 film_constant
+ ├─ BadRequest                   422 bad_request             (prompt too long, two inputs that exclude each other ...)
+ ├─ NotFound                     404 not_found
+ ├─ Busy                         429 busy                    (carries retry_after_seconds)
+ ├─ StoreUnavailable             503 store_unavailable
+ ├─ IndexModelMismatch           503 index_model_mismatch    (names the command that remedies it)
+ ├─ DamagedRecord                500 damaged_record
+ └─ BadWeights                   503 bad_weights             (names the file and the digest expected)
 """
 
 from __future__ import annotations

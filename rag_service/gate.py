@@ -71,10 +71,15 @@ def is_blank(film: Film) -> bool:
     stored = squeeze(film.pixels)
     low, high = np.percentile(stored, (25, 75))
     commonest = np.bincount(stored.ravel(), minlength=256).max() / stored.size
-    return bool((high - low) / 255.0 < _BLANK_SPREAD and np.ptp(np.percentile(stored, (2, 98))) < 12) or commonest > _FLAT_SHARE
+    return (
+        bool((high - low) / 255.0 < _BLANK_SPREAD and np.ptp(np.percentile(stored, (2, 98))) < 12)
+        or commonest > _FLAT_SHARE
+    )
 
 
-def distances(pooled: NDArray[np.float32], mean: NDArray[np.float32], whitening: NDArray[np.float32]) -> NDArray[np.float64]:
+def distances(
+    pooled: NDArray[np.float32], mean: NDArray[np.float32], whitening: NDArray[np.float32]
+) -> NDArray[np.float64]:
     """Mahalanobis distance of features (B, D) from the reference, divided by sqrt(D): about 1 for a usual film."""
     centred = (pooled.astype(np.float64) - mean) @ whitening.T.astype(np.float64)
     return np.asarray(np.sqrt((centred**2).mean(1)))

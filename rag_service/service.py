@@ -15,7 +15,7 @@ from knowledge_base.cases import from_payload
 from knowledge_base.errors import CollectionMissing, DamagedRecordError, ManifestMismatch, StoreError
 from knowledge_base.findings import FINDINGS, NO_FINDING, Polarity
 from knowledge_base.guideline_search import GuidelineSearch, PassageHit
-from knowledge_base.records import Case
+from knowledge_base.records import Case, Passage
 from knowledge_base.schema import CASES
 from knowledge_base.search import CaseHit, CaseQuery, CaseSearch
 from knowledge_base.store import KnowledgeStore, Scope
@@ -89,6 +89,7 @@ class Memory:
     store: KnowledgeStore
     cases: CaseSearch
     guidelines: GuidelineSearch
+    passages: Mapping[UUID, Passage]
     text: TextEncoder
     finding_vectors: Mapping[str, np.ndarray]
     manifest_digest: str
@@ -129,7 +130,8 @@ class _Evidence:
 
     def passages(self, finding: str, sentence: str) -> Sequence[PassageHit]:
         vector = self.memory.finding_vectors[finding]
-        return self.memory.guidelines.search(f"{finding} {sentence}", vector, findings=(finding,), limit=PASSAGES)
+        found = self.memory.guidelines.search(f"{finding} {sentence}", vector, findings=(finding,), limit=4 * PASSAGES)
+        return [h for h in found if finding in h.passage.findings][:PASSAGES]
 
     def _search(self, finding: tuple[str, Polarity] | None, limit: int) -> tuple[CaseHit, ...]:
         if finding not in self._found:
@@ -249,7 +251,7 @@ class RadiographService:
     def source_name(self, citation: Citation) -> str:
         """A citation's record as a reader would name it."""
         if citation.kind == "guideline":
-            passage = self._memory.guidelines.passage(UUID(citation.id))
+            passage = self._memory.passages[UUID(citation.id)]
             return f"{passage.organisation} {passage.year}, {passage.title}"
         return f"case {citation.id[:8]}"
 

@@ -58,7 +58,13 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
 
 
 def _checked(settings: Settings) -> Settings:
-    limits = {"port": (1, 65535), "workers": (1, 64), "queue": (0, 1024), "max_upload_mib": (1, 1024), "torch_threads": (0, 256)}
+    limits = {
+        "port": (1, 65535),
+        "workers": (1, 64),
+        "queue": (0, 1024),
+        "max_upload_mib": (1, 1024),
+        "torch_threads": (0, 256),
+    }
     for name, (low, high) in limits.items():
         if not low <= getattr(settings, name) <= high:
             raise SettingsError(f"{PREFIX}{name.upper()} must lie between {low} and {high}")

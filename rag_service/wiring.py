@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import UUID
 
 import numpy as np
+from numpy.typing import NDArray
 
 from knowledge_base.cases import VectorNames
 from knowledge_base.edge import EdgeStore
@@ -15,7 +18,15 @@ from knowledge_base.findings import FINDINGS
 from knowledge_base.guideline_search import GuidelineSearch
 from knowledge_base.passages import load_passages
 from knowledge_base.records import digest
-from knowledge_base.schema import CASES, GUIDELINES, CollectionSchema, IndexManifest, cases_schema, guidelines_schema
+from knowledge_base.schema import (
+    CASES,
+    GUIDELINES,
+    CollectionSchema,
+    IndexManifest,
+    cases_schema,
+    guidelines_schema,
+    text_vector,
+)
 from knowledge_base.search import CaseSearch
 from knowledge_base.store import PUBLIC, KnowledgeStore, Scope
 from rag_service.calibration import load_calibration
@@ -59,9 +70,9 @@ def layout(box_model: str, axes: int) -> Layout:
 def build_store(settings: Settings) -> KnowledgeStore:
     """The store that the settings name: a URL is a Qdrant server, anything else a folder."""
     if settings.store.startswith(("http://", "https://")):
-        from knowledge_base.server import ServerStore
+        from knowledge_base.server import connect
 
-        return ServerStore.connect(settings.store, settings.store_api_key)
+        return connect(settings.store, settings.store_api_key)
     return EdgeStore(Path(settings.store), reserve_bytes=settings.reserve_mib << 20)
 
 
@@ -88,13 +99,16 @@ def build_memory(store: KnowledgeStore, encoder: FilmEncoder, encode: TextEncode
     """The searches over a store whose collections are filled."""
     plan = layout(encoder.record.id, encoder.network.architecture.axes)
     open_collections(store, plan)
-    vectors = encode.encode(FINDINGS)
+    names = encode.encode(FINDINGS)
+    passages = {p.id: p for p in load_passages()}
+    known, vectors = _passage_vectors(store, sorted(passages))
     return Memory(
         store=store,
         cases=CaseSearch(store, VectorNames.of(plan.cases)),
-        guidelines=_guidelines(store, plan),
+        guidelines=GuidelineSearch(tuple(passages[i] for i in known), vectors, text.NAME),
+        passages=passages,
         text=encode,
-        finding_vectors=dict(zip(FINDINGS, vectors, strict=True)),
+        finding_vectors=dict(zip(FINDINGS, names, strict=True)),
         manifest_digest=plan.digest,
         content_digest=content_digest(store),
     )
@@ -124,12 +138,26 @@ def content_digest(store: KnowledgeStore) -> str:
     return hashlib.sha256("\n".join(ids).encode()).hexdigest()
 
 
-def _guidelines(store: KnowledgeStore, plan: Layout) -> GuidelineSearch:
-    """The passages of the package with the vectors that the index holds for them."""
-    passages = {p.id: p for p in load_passages()}
-    name = VectorNames.text_of(plan.guidelines)
+def discard_index(settings: Settings) -> None:
+    """Remove both collections, whatever made them; the next indexing starts anew. Nobody else may have the store open."""
+    if settings.store.startswith(("http://", "https://")):
+        from qdrant_client import QdrantClient
+
+        client = QdrantClient(url=settings.store, api_key=settings.store_api_key)
+        for name in (CASES, GUIDELINES):
+            client.delete_collection(name)
+        client.close()
+        return
+    build_store(settings).close()  # fails while another process holds the index
+    for name in (CASES, GUIDELINES):
+        shutil.rmtree(Path(settings.store) / name, ignore_errors=True)
+
+
+def _passage_vectors(store: KnowledgeStore, ids: Sequence[UUID]) -> tuple[list[UUID], NDArray[np.float32]]:
+    """The passages that the index holds, and their vectors (n, 384)."""
+    name = text_vector(text.NAME)
     with store_errors():
-        fetched = store.get(GUIDELINES, sorted(passages), Scope(PUBLIC), [name])
-    known = [p for p in fetched.points if p.id in passages]
-    vectors = np.stack([p.vectors[name] for p in known]) if known else np.zeros((0, text.WIDTH), np.float32)
-    return GuidelineSearch(tuple(passages[p.id] for p in known), vectors, text.NAME)
+        points = store.get(GUIDELINES, ids, Scope(PUBLIC), [name]).points
+    return [p.id for p in points], np.stack([p.vectors[name] for p in points]) if points else np.zeros(
+        (0, text.WIDTH), np.float32
+    )

@@ -76,7 +76,9 @@ def films(folder: Path) -> list[FilmRow]:
     """Every film present, in the order of the table."""
     if (folder / "images.csv").is_file():
         rows = read_table(folder / "images.csv", ("file", "image", "patient_id", "view", "age", "sex", "labels"))
-        return [_film(folder / r["file"], r, r["patient_id"], r["labels"]) for r in rows if (folder / r["file"]).is_file()]
+        return [
+            _film(folder / r["file"], r, r["patient_id"], r["labels"]) for r in rows if (folder / r["file"]).is_file()
+        ]
     tables = sorted(folder.glob("Data_Entry_2017*.csv"))
     if not tables:
         raise DatasetError(f"{folder.name}/ holds neither images.csv nor Data_Entry_2017*.csv")
@@ -84,7 +86,9 @@ def films(folder: Path) -> list[FilmRow]:
     public = read_table(tables[0], ("Image Index", "Finding Labels", "Patient ID", "Patient Age", "View Position"))
     columns = {"Patient Age": "age", "View Position": "view", "Patient Gender": "sex", "Patient Sex": "sex"}
     return [
-        _film(where[r["Image Index"]], {columns.get(k, k): v for k, v in r.items()}, r["Patient ID"], r["Finding Labels"])
+        _film(
+            where[r["Image Index"]], {columns.get(k, k): v for k, v in r.items()}, r["Patient ID"], r["Finding Labels"]
+        )
         for r in public
         if r["Image Index"] in where
     ]
@@ -100,7 +104,9 @@ def boxes(folder: Path) -> list[ReaderBox]:
 
 def _box(row: Mapping[str, str]) -> ReaderBox:
     x, y, w, h = (float(row[k]) / ORIGINAL_SIDE for k in ("x", "y", "w", "h"))
-    return ReaderBox(row["image"], BOX_NAMES[row["finding"]], max(x, 0.0), max(y, 0.0), min(x + w, 1.0), min(y + h, 1.0))
+    return ReaderBox(
+        row["image"], BOX_NAMES[row["finding"]], max(x, 0.0), max(y, 0.0), min(x + w, 1.0), min(y + h, 1.0)
+    )
 
 
 def _film(path: Path, row: Mapping[str, str], patient: str, names: str) -> FilmRow:

@@ -9,14 +9,20 @@ from rag_service.datasets.films import FilmRow, read_table
 
 _OPACITY = {"Lung Opacity": True, "No Finding": False}
 _PNEUMONIA = {**_OPACITY, "Pneumonia": True}
-_COHEN: Mapping[str, Mapping[str, bool]] = {"No Finding": {"Lung Opacity": False, "Pneumonia": False, "Pneumothorax": False}}
+_COHEN: Mapping[str, Mapping[str, bool]] = {
+    "No Finding": {"Lung Opacity": False, "Pneumonia": False, "Pneumothorax": False}
+}
 _INFECTIONS = ("covid", "pneumonia", "sars", "strepto", "pneumocystis", "klebsiella", "legionella", "mers", "varicella")
 
 
 def rocov2(folder: Path) -> list[FilmRow]:
     """Published figures with captions. No patients and no labels: the caption is all that is known."""
     rows = read_table(folder / "captions.csv", ("file", "caption"))
-    return [FilmRow("rocov2", folder / r["file"], r["file"], r["file"], text=r["caption"]) for r in rows if (folder / r["file"]).is_file()]
+    return [
+        FilmRow("rocov2", folder / r["file"], r["file"], r["file"], text=r["caption"])
+        for r in rows
+        if (folder / r["file"]).is_file()
+    ]
 
 
 def cohen(folder: Path) -> list[FilmRow]:

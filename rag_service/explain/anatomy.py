@@ -66,7 +66,16 @@ REGIONS: Final[Mapping[str, tuple[Ellipse, ...]]] = {
 }
 """Finding -> where it can lie. "No Finding" has no place and is absent."""
 SIDED: Final = frozenset(
-    {"Lung Opacity", "Lung Lesion", "Consolidation", "Pneumonia", "Atelectasis", "Pneumothorax", "Pleural Effusion", "Pleural Other"}
+    {
+        "Lung Opacity",
+        "Lung Lesion",
+        "Consolidation",
+        "Pneumonia",
+        "Atelectasis",
+        "Pneumothorax",
+        "Pleural Effusion",
+        "Pleural Other",
+    }
 )
 """Findings whose side is worth stating."""
 

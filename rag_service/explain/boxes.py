@@ -32,7 +32,11 @@ def boxes(saliency: NDArray[np.float32], finding: str) -> tuple[Box, ...] | None
     order = sorted(range(count), key=lambda i: (-masses[i], i))[:MAX_BOXES]
     places = ndimage.find_objects(islands)
     heaviest = float(masses[order[0]])
-    return tuple(_box(places[i], float(masses[i]) / heaviest, saliency.shape[0]) for i in order if masses[i] >= MIN_MASS * heaviest)
+    return tuple(
+        _box(places[i], float(masses[i]) / heaviest, saliency.shape[0])
+        for i in order
+        if masses[i] >= MIN_MASS * heaviest
+    )
 
 
 def laterality(found: tuple[Box, ...] | None, finding: str) -> Laterality | None:

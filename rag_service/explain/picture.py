@@ -13,14 +13,24 @@ from rag_service.imaging.film import Film
 from rag_service.report.draft import Draft, Finding
 
 HEIGHT: Final = 1024
-_COLOURS: Final = ((255, 196, 0), (0, 200, 255), (255, 110, 110), (120, 230, 120), (230, 140, 255), (255, 160, 60), (160, 190, 255))
+_COLOURS: Final = (
+    (255, 196, 0),
+    (0, 200, 255),
+    (255, 110, 110),
+    (120, 230, 120),
+    (230, 140, 255),
+    (255, 160, 60),
+    (160, 190, 255),
+)
 _PANEL: Final = 460
 
 
 def picture(film: Film, draft: Draft) -> bytes:
     """PNG bytes: the film at true aspect, boxes with the numbers of their sentences, and the sentences beside it."""
     width = max(1, round(HEIGHT * film.frame.columns / (film.frame.rows * film.frame.pixel_aspect)))
-    grey = Image.fromarray(np.rint(film.pixels * 255).astype(np.uint8)).resize((width, HEIGHT), Image.Resampling.LANCZOS)
+    grey = Image.fromarray(np.rint(film.pixels * 255).astype(np.uint8)).resize(
+        (width, HEIGHT), Image.Resampling.LANCZOS
+    )
     canvas = Image.new("RGB", (width + _PANEL, HEIGHT), (16, 18, 22))
     canvas.paste(grey.convert("RGB"), (0, 0))
     pen = ImageDraw.Draw(canvas)
@@ -32,7 +42,9 @@ def picture(film: Film, draft: Draft) -> bytes:
         _boxes(pen, finding, number, colour, width)
         line = _sentence(pen, finding, number, colour, width + 18, line)
     if draft.abstain_reasons:
-        pen.text((width + 18, 28), "no draft: " + ", ".join(draft.abstain_reasons), fill=(255, 120, 120), font=_font(20))
+        pen.text(
+            (width + 18, 28), "no draft: " + ", ".join(draft.abstain_reasons), fill=(255, 120, 120), font=_font(20)
+        )
     pen.text((width + 18, HEIGHT - 34), "research use; a clinician decides", fill=(150, 150, 150), font=_font(16))
     out = BytesIO()
     canvas.save(out, "PNG")
@@ -64,7 +76,9 @@ def _sentence(
         pen.text((left, line), row, fill=colour, font=_font(20))
         line += 26
     sure = finding.confidence
-    pen.text((left, line), f"{finding.label}  p {sure.p:.2f}  {sure.tier} confidence", fill=(190, 190, 190), font=_font(16))
+    pen.text(
+        (left, line), f"{finding.label}  p {sure.p:.2f}  {sure.tier} confidence", fill=(190, 190, 190), font=_font(16)
+    )
     return line + 44
 
 

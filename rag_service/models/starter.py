@@ -64,7 +64,11 @@ def load_starter(folder: Path, box_model: str, text_model: str) -> StarterCases:
     except SafetensorError as error:
         raise BadWeights(f"{VECTORS_FILE} is malformed") from error
     return StarterCases(
-        box_model, text_model, tuple(listing["studies"]), arrays["boxes"].astype(np.float32), arrays["texts"].astype(np.float32)
+        box_model,
+        text_model,
+        tuple(listing["studies"]),
+        arrays["boxes"].astype(np.float32),
+        arrays["texts"].astype(np.float32),
     )
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from knowledge_base.findings import Polarity
-from rag_service.report.cues import CUES, Cue
 from rag_service.report.anatomy_terms import PREDICATES, SUBJECTS, State, Subject
+from rag_service.report.cues import CUES, Cue
 from rag_service.report.phrases import Hit, Trie
 from rag_service.report.scope import Scopes, Statement
 
@@ -75,9 +75,20 @@ def _before(subject: Hit[Any], index: int, parts: Sequence[Hit[Any]], words: Seq
 
 
 def _after(subject: Hit[Any], index: int, parts: Sequence[Hit[Any]]) -> Hit[Any] | None:
-    for part in parts[index + 1 : index + 8]:
+    for at in range(index + 1, min(index + 8, len(parts))):
+        part = parts[at]
         if part.value is Cue.STOP or part.first - subject.last > MAX_GAP:
             return None
         if isinstance(part.value, State):
+            part = _contrasted(at, parts)
             return part if part.value in subject.value.readings else None
     return None
+
+
+def _contrasted(at: int, parts: Sequence[Hit[Any]]) -> Hit[Any]:
+    """The predicate at `at`, or the one set against it: "hyperinflated but clear", "stable but enlarged"."""
+    if parts[at].value is State.OTHER and at + 2 < len(parts):
+        stop, other = parts[at + 1], parts[at + 2]
+        if stop.value is Cue.STOP and isinstance(other.value, State) and other.first - stop.last <= 1:
+            return other
+    return parts[at]

@@ -13,9 +13,9 @@ from rag_service.report.phrases import Hit, Trie
 from rag_service.report.scope import Statement
 
 BREAKS: Final = frozenset(
-    {"but", ";", "however", "although", "though", "while", "whereas", "except", "without", "there"}
+    {"but", ";", "however", "although", "though", "while", "whereas", "except", "without", "there", "no"}
 )
-CONNECTORS: Final = frozenset({",", "and", "or", "/", "with", "plus", "no"}) | BREAKS
+CONNECTORS: Final = frozenset({",", "and", "or", "/", "with", "plus"}) | BREAKS
 LISTS: Final = frozenset({",", "and", "or", "/"})
 PLACING: Final = frozenset(
     {"in", "at", "within", "on", "over", "overlying", "along", "involving", "throughout", "of", "near"}

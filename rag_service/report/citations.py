@@ -49,7 +49,10 @@ def holds(sentence: CaseSentence, decision: Decision, decisions: Mapping[str, De
 
 def entails(sentence: CaseSentence, decision: Decision) -> bool:
     """Whether a cited sentence alone implies the finding at the decided polarity, on no other side."""
-    return any(m.finding == decision.label and m.polarity is decision.polarity and _side_fits(m, decision) for m in sentence.mentions)
+    return any(
+        m.finding == decision.label and m.polarity is decision.polarity and _side_fits(m, decision)
+        for m in sentence.mentions
+    )
 
 
 def speaks_of_this_film_only(text: str) -> bool:
@@ -80,7 +83,11 @@ def _agrees(mention: Mention, decision: Decision, decisions: Mapping[str, Decisi
 
 def _implied(mention: Mention, decision: Decision) -> bool:
     """An opacity spoken of together with the consolidation, pneumonia, atelectasis or oedema it is."""
-    return decision.label in IMPLIED.get(mention.finding, ()) and mention.polarity is not Polarity.NEGATIVE and decision.present
+    return (
+        decision.label in IMPLIED.get(mention.finding, ())
+        and mention.polarity is not Polarity.NEGATIVE
+        and decision.present
+    )
 
 
 def _side_fits(mention: Mention, decision: Decision) -> bool:

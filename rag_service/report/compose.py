@@ -91,4 +91,6 @@ def quote_passage(hit: PassageHit, finding: str) -> Citation:
     spans = split_sentences(text) or [(0, len(text))]
     words = set(finding.lower().split())
     start, end = max(spans, key=lambda s: (len(words & set(text[s[0] : s[1]].lower().split())), -s[0]))
-    return Citation("guideline", str(hit.passage.id), text[start:end], (start, end), hit.score, finding in hit.passage.findings)
+    return Citation(
+        "guideline", str(hit.passage.id), text[start:end], (start, end), hit.score, finding in hit.passage.findings
+    )

@@ -1,9 +1,9 @@
 """The rule labeler: which of the 14 observations a text affirms, denies or hedges, where, how much, since when.
 
-Phrases give findings (`lexicon`, `anatomy_terms`); the words around them give polarity, side, place, degree and change
-(`cues`). Every step is linear in the words. Scope follows NegEx and ConText: a cue reaches over a list ("no pneumothorax,
-effusion or consolidation") until a terminator, a new clause, or the end of the sentence. XXXX stands for a word that the
-publisher removed; only "chest XXXX tip" and "XXXX-a-XXXX" are read as what they can only be, a port.
+Phrases give findings (`lexicon`, `anatomy_terms`); the words around them give polarity, side, place, degree and
+change (`cues`). Every step is linear in the words. Scope follows NegEx and ConText: a cue reaches over a list ("no
+pneumothorax, effusion or consolidation") until a terminator, a new clause, or the end of the sentence. XXXX stands for
+a word that the publisher removed; only "chest XXXX tip" and "XXXX-a-XXXX" are read as what they can only be, a port.
 """
 
 from __future__ import annotations
@@ -100,8 +100,8 @@ def overall(mentions: Iterable[Mention]) -> dict[str, Polarity]:
     """One polarity per observation that is spoken of: positive beats uncertain beats negative.
 
     CheXpert's hierarchy (`lexicon.IMPLIED`): a positive or uncertain Consolidation, Pneumonia, Atelectasis or Edema
-    makes Lung Opacity at least that. No Finding is positive only when something was said and no pathology is positive or
-    uncertain; with such a pathology it is negative.
+    makes Lung Opacity at least that. No Finding is positive only when something was said and no pathology is positive
+    or uncertain; with such a pathology it is negative.
     """
     best: dict[str, Polarity] = {}
     for mention in mentions:

@@ -144,20 +144,20 @@ PHRASES: Final[Mapping[str, tuple[str, ...]]] = {
 DENIED_MEANS_NORMAL: Final = (
     "[active|acute] (cardiopulmonary|cardiac|pulmonary|cardiothoracic|intrathoracic|"
     "thoracic|chest|lung|pleuropulmonary|radiographic|radiologic|cardio pulmonary|"
-    "cardiovascular|cardio xxxx) (disease|abnormality|process|finding|pathology|change|"
+    "cardiovascular|cardio xxxx) (disease|abnormality|process|finding|pathology|"
     "disease process|radiographic abnormality|infiltrate process)",
-    "(acute|active) [focal] (disease|abnormality|process|finding|pathology|change|disease process)",
+    "(acute|active) [focal] (disease|abnormality|process|finding|pathology|disease process)",
     "[acute] (cardiac or pulmonary|pulmonary or cardiac|heart or lung) (disease|abnormality|process|finding|pathology)",
     "(acute|active) [intra] (cardiopulmonary|pulmonary|thoracic|cardiac|chest) [disease|"
     "abnormality|process|finding|findings|pathology]",
     "(focal|significant|radiographic|visible|suspicious|evident) (abnormality|disease)",
     "(radiographic|radiologic) evidence of [acute|active] [cardiopulmonary|pulmonary|chest] disease",
-    "abnormality",
+    "no abnormality", "without abnormality",
 )
 """Denied they are No Finding; affirmed they deny it."""
 
 SHADOWS: Final = (
-    "pericardial effusion", "joint effusion",
+    "pericardial effusion", "joint effusion", "(septal|suture|staple|skin) line", "(chest wall|axillary) mass",
     "(soft tissue|subcutaneous|peripheral|leg|ankle|cerebral|bowel wall) edema", "mass effect", "breast mass",
     "(adrenal|renal|liver|abdominal|thyroid|soft tissue|body|neck) (mass|nodule|lesion)", "lymph node mass",
     "nipple shadow",

@@ -11,7 +11,7 @@ from rag_service.report.cues import CUES, NOT_A_SEVERITY, PROGRESSIONS, SEVERITI
 from rag_service.report.phrases import Hit, Trie
 
 NEW_ITEM: Final = frozenset({"a", "an", "there", "this", "the", "these", "some"})
-"""After a joint these words, like a degree or a change, begin a statement of its own ("no effusion, a small nodule")."""
+"""After a joint these words, like a degree or a change, begin a new statement ("no effusion, a small nodule")."""
 JOINTS: Final = frozenset({",", "and", "with"})
 LIST_ENDS: Final = frozenset({"or", "nor", "/"})
 VERSUS_REACH: Final = 8

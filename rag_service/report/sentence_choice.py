@@ -86,7 +86,8 @@ def _citations(
         if hit.case.id not in cited and other is not None:
             ordered.append((hit, other))
     return tuple(
-        Citation("case", str(h.case.id), s.text, s.span, similarity(h), entails(s, decision)) for h, s in ordered[:MAX_CITATIONS]
+        Citation("case", str(h.case.id), s.text, s.span, similarity(h), entails(s, decision))
+        for h, s in ordered[:MAX_CITATIONS]
     )
 
 

@@ -36,13 +36,14 @@ UNITS: Final = frozenset(
 )
 """A full stop after one of these ends a sentence only before a capital letter."""
 HEADER: Final = re.compile(
-    r"(?:^|(?<=[\s.:]))(?:FINDINGS?|IMPRESSIONS?|CONCLUSIONS?|OPINION|COMPARISONS?|INDICATIONS?|TECHNIQUE|HISTORY|"
-    r"CLINICAL HISTORY|CLINICAL INFORMATION|EXAM|EXAMINATION|PROCEDURE|REASON FOR EXAM|REASON FOR EXAMINATION|RECOMMENDATIONS?|ADDENDUM|"
-    r"FINAL REPORT|WET READ|SUMMARY)(?:[ \t]+AND[ \t]+IMPRESSION)?[ \t]{0,4}:",
+    r"(?:^|(?<=[\s.:]))"
+    r"(?:FINDINGS?|IMPRESSIONS?|CONCLUSIONS?|OPINION|COMPARISONS?|INDICATIONS?|TECHNIQUE|HISTORY|CLINICAL HISTORY|"
+    r"CLINICAL INFORMATION|EXAM|EXAMINATION|PROCEDURE|REASON FOR EXAM|REASON FOR EXAMINATION|RECOMMENDATIONS?|"
+    r"ADDENDUM|FINAL REPORT|WET READ|SUMMARY)(?:[ \t]+AND[ \t]+IMPRESSION)?[ \t]{0,4}:",
     re.IGNORECASE,
 )
-LIST_MARK: Final = re.compile(r"\(?\d{1,2}[.)](?=\s|[A-Z])\s*|[-*\u2022\u2013\u2014]+\s+")
-STOP: Final = re.compile(r"[.!?]+[\"')\]]*(?=\s|$)|(?<=[a-z)])[.!?](?=[A-Z][a-z])|\n")
+LIST_MARK: Final = re.compile(r"\(?\d{1,2}[.)](?=\s|[A-Z])\s*|[-*\u2022\u2013\u2014]{1,3}\s+")
+STOP: Final = re.compile(r"[.!?]{1,5}[\"')\]]{0,3}(?=\s|$)|(?<=[a-z)])[.!?](?=[A-Z][a-z])|\n")
 SECTIONS: Final = {
     "finding": "findings",
     "findings": "findings",
@@ -69,8 +70,9 @@ class Reader(Protocol):
 def split_sentences(text: str) -> list[tuple[int, int]]:
     """(start, end) of each sentence, in order and apart; text[start:end] is stripped and holds a letter or digit.
 
-    Section headers ("FINDINGS:") and list marks ("1.") are no part of a sentence. Decimals, abbreviations and XXXX marks
-    do not end one; a line break does when the next line is blank, a header, a list item, or starts with a capital.
+    Section headers ("FINDINGS:") and list marks ("1.") are no part of a sentence. Decimals, abbreviations and XXXX
+    marks do not end one; a line break does when the next line is blank, a header or a list item, or starts with a
+    capital.
     """
     found: list[tuple[int, int]] = []
     for start, end, _ in _sections(text):

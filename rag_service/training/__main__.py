@@ -7,7 +7,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from rag_service.models.encoder import load_encoder
 from rag_service.models.starter import save_starter
@@ -27,27 +29,30 @@ def main(arguments: list[str] | None = None) -> int:
     corpus = build(options.data, options.work / "cache")
     plan = replace(Plan(), steps=options.steps, seed=options.seed)
     folder = options.work / f"encoder-{options.seed}"
+    vectors = text_vectors(corpus.texts, load_text_encoder().encode, options.work / "cache")
     if options.task == "encoder":
         folder.mkdir(parents=True, exist_ok=True)
-        vectors = text_vectors(corpus.texts, load_text_encoder().encode, options.work / "cache")
         Trainer(corpus, vectors, plan, folder).run()
         return 0
-    return _pack(corpus, plan, folder / "checkpoint.pt", options)
+    return _pack(corpus, vectors, plan, options)
 
 
-def _pack(corpus: Corpus, plan: Plan, checkpoint: Path, options: argparse.Namespace) -> int:
+def _pack(corpus: Corpus, vectors: NDArray[np.float32], plan: Plan, options: argparse.Namespace) -> int:
+    checkpoint = options.work / f"encoder-{options.seed}" / "checkpoint.pt"
     architecture = plan.architecture(corpus.tag_names, SOURCES)
     record = export(checkpoint, architecture, options.version, options.out)
     print(f"{record.id}  sha256 {record.sha256}")
     reader = CorpusReader(load_encoder(options.out), corpus)
     calibrate(reader, options.out).save(options.out)
-    save_starter(options.out, starter_cases(reader, load_text_encoder().encode))
+    save_starter(options.out, starter_cases(reader, vectors))
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m rag_service.training", description=__doc__)
-    parser.add_argument("task", choices=("encoder", "pack"), help="encoder: train; pack: export, calibrate, starter cases")
+    parser.add_argument(
+        "task", choices=("encoder", "pack"), help="encoder: train; pack: export, calibrate, starter cases"
+    )
     parser.add_argument("--data", type=Path, required=True, help="folder holding openi/, nih/, ...")
     parser.add_argument("--work", type=Path, default=Path("build/training"), help="checkpoints, cache and log")
     parser.add_argument("--out", type=Path, default=Path("rag_service/weights"), help="where pack writes")

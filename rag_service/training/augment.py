@@ -14,13 +14,13 @@ from torch.nn import functional
 class Strength:
     """Half-ranges of the random changes; `scaled` multiplies them all, for shifts beyond the training range."""
 
-    rotation_degrees: float = 8.0
-    zoom: float = 0.14
+    rotation_degrees: float = 6.0
+    zoom: float = 0.10
     aspect: float = 0.10
-    shift: float = 0.06
-    log_gamma: float = 0.40
-    window: float = 0.12
-    noise: float = 0.05
+    shift: float = 0.05
+    log_gamma: float = 0.30
+    window: float = 0.08
+    noise: float = 0.04
     blur_share: float = 0.25
     square_share: float = 0.5
     border_share: float = 0.15

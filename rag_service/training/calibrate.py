@@ -148,7 +148,9 @@ def reference(pooled: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray
     values = pooled.astype(np.float64)
     mean = values.mean(0)
     covariance = np.cov(values - mean, rowvar=False)
-    covariance = (1 - SHRINKAGE) * covariance + SHRINKAGE * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+    covariance = (1 - SHRINKAGE) * covariance + SHRINKAGE * np.trace(covariance) / len(covariance) * np.eye(
+        len(covariance)
+    )
     eigenvalues, vectors = np.linalg.eigh(covariance)
     return mean, (vectors / np.sqrt(eigenvalues)) @ vectors.T
 
@@ -174,4 +176,3 @@ def _axis_names(reader: CorpusReader) -> tuple[str, ...]:
 def _standard(values: NDArray[np.floating]) -> NDArray[np.float64]:
     centred = np.asarray(values, np.float64) - values.mean(0)
     return centred / np.maximum(centred.std(0), 1e-9)
-

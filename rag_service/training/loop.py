@@ -22,13 +22,15 @@ from rag_service.models.network import PRESENTATIONS, Architecture, FilmNetwork
 from rag_service.training import augment, losses
 from rag_service.training.corpus import SOURCES, UNKNOWN, Corpus
 
-_FRONTAL, _LATERAL, _ROTATED, _INVERTED = (PRESENTATIONS.index(p) for p in ("frontal", "lateral", "rotated", "inverted"))
+_FRONTAL, _LATERAL, _ROTATED, _INVERTED = (
+    PRESENTATIONS.index(p) for p in ("frontal", "lateral", "rotated", "inverted")
+)
 _SHARES: Final = (
-    ("openi", "frontal", 0.54),
-    ("nih", "frontal", 0.22),
-    ("openi", "lateral", 0.07),
-    ("cohen", None, 0.05),
-    ("rocov2", None, 0.09),
+    ("openi", "frontal", 0.62),
+    ("nih", "frontal", 0.23),
+    ("openi", "lateral", 0.05),
+    ("cohen", None, 0.03),
+    ("rocov2", None, 0.04),
     ("not_chest", None, 0.03),
 )
 """What a batch is made of: (source, presentation, share)."""
@@ -40,19 +42,25 @@ class Plan:
 
     steps: int = 2100
     batch: int = 64
-    shifted: int = 16
+    shifted: int = 8
     learning_rate: float = 2.5e-3
     weight_decay: float = 0.05
     warmup: float = 0.05
     average: float = 0.997
     seed: int = 7
-    stages: tuple[tuple[float, int], ...] = ((0.55, 128), (0.30, 160), (0.15, 208))
+    stages: tuple[tuple[float, int], ...] = ((0.55, 128), (0.30, 160), (0.15, 192))
     strength: augment.Strength = field(default_factory=augment.Strength)
     turned_share: float = 0.06
     inverted_share: float = 0.03
     weights: dict[str, float] = field(
         default_factory=lambda: {
-            "findings": 1.0, "tags": 0.5, "presentation": 0.2, "containment": 1.0, "volume": 0.05, "neighbours": 0.05, "captions": 0.05
+            "findings": 1.0,
+            "tags": 0.5,
+            "presentation": 0.2,
+            "containment": 1.0,
+            "volume": 0.05,
+            "neighbours": 0.05,
+            "captions": 0.05,
         }  # fmt: skip
     )
 
@@ -123,13 +131,18 @@ class Trainer:
         generator = torch.Generator().manual_seed(self.plan.seed * 1_000_003 + self.step)
         films = torch.from_numpy(self.corpus.films[np.sort(rows)]).float().div_(255.0)[:, None]
         rows = np.sort(rows)
-        labels, presentation = torch.from_numpy(self.corpus.labels[rows]), torch.from_numpy(self.corpus.presentation[rows])
+        labels, presentation = (
+            torch.from_numpy(self.corpus.labels[rows]),
+            torch.from_numpy(self.corpus.presentation[rows]),
+        )
         tags, texts = torch.from_numpy(self.corpus.tags[rows]), self.text_vectors[rows].clone()
         films, spoilt = _spoil(films, presentation, rng, self.plan)
         films = augment.geometry(films, self.plan.side(self.step), self.plan.strength, generator)
         labels, tags = labels.clone(), tags.clone()
         labels[spoilt], tags[spoilt], texts[spoilt] = UNKNOWN, UNKNOWN, 0.0
-        films = augment.occlusion(augment.acquisition(films, self.plan.strength, generator), self.plan.strength, generator)
+        films = augment.occlusion(
+            augment.acquisition(films, self.plan.strength, generator), self.plan.strength, generator
+        )
         return Batch(films, labels, tags, presentation.long(), torch.from_numpy(self.corpus.source[rows]).long(), texts)
 
     def _draw(self, rng: np.random.Generator, pool: NDArray[np.int64], share: float) -> NDArray[np.int64]:
@@ -162,7 +175,9 @@ class Trainer:
         return {
             "findings": losses.masked_bce(logits, batch.labels),
             "tags": losses.masked_bce(self.network.tags(points), batch.tags),
-            "presentation": functional.cross_entropy(reading.presentation[:count], batch.presentation, ignore_index=UNKNOWN),
+            "presentation": functional.cross_entropy(
+                reading.presentation[:count], batch.presentation, ignore_index=UNKNOWN
+            ),
             "containment": losses.containment(centre[which], radius[which], reading.centre[count:]),
             "volume": radius.mean(),
             "neighbours": losses.neighbours(centre, batch.labels),
@@ -218,7 +233,9 @@ class Trainer:
         torch.manual_seed(self.plan.seed + self.step)
 
     def _signature(self) -> str:
-        return json.dumps({"plan": asdict(self.plan), "films": len(self.corpus.films), "tags": self.corpus.tag_names}, sort_keys=True)
+        return json.dumps(
+            {"plan": asdict(self.plan), "films": len(self.corpus.films), "tags": self.corpus.tag_names}, sort_keys=True
+        )
 
 
 def _groups(network: nn.Module, decay: float) -> list[dict[str, object]]:
@@ -246,7 +263,9 @@ def _spoil(films: Tensor, presentation: Tensor, rng: np.random.Generator, plan: 
     return films, spoilt
 
 
-def text_vectors(texts: Sequence[str], encode: Callable[[Sequence[str]], NDArray[np.float32]], cache: Path) -> NDArray[np.float32]:
+def text_vectors(
+    texts: Sequence[str], encode: Callable[[Sequence[str]], NDArray[np.float32]], cache: Path
+) -> NDArray[np.float32]:
     """Unit vectors (N, t) of the texts, zero rows for empty ones; kept in `cache` beside the pack."""
     path = cache / "texts.npy"
     if path.is_file() and len(known := np.load(path)) == len(texts):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,8 +12,8 @@ from rag_service.training.calibrate import CorpusReader
 from rag_service.training.corpus import SOURCES
 
 
-def starter_cases(reader: CorpusReader, encode: Callable[[Sequence[str]], NDArray[np.float32]]) -> StarterCases:
-    """Studies in order of id; of several frontal films the first stands for the study. Studies without a report are left out."""
+def starter_cases(reader: CorpusReader, text_vectors: NDArray[np.float32]) -> StarterCases:
+    """Studies in order of id, with their rows of `text_vectors` (N, t); of several frontal films the first stands for the study. Studies without a report are left out."""
     corpus = reader.corpus
     frontal = (corpus.source == SOURCES.index("openi")) & (corpus.presentation == PRESENTATIONS.index("frontal"))
     first: dict[str, int] = {}
@@ -29,5 +27,5 @@ def starter_cases(reader: CorpusReader, encode: Callable[[Sequence[str]], NDArra
         text_model=text.NAME,
         studies=tuple(studies),
         boxes=np.stack([r.box.vector() for r in reader.read(rows)]),
-        texts=encode([corpus.texts[r] for r in rows.tolist()]),
+        texts=text_vectors[rows],
     )

@@ -94,7 +94,10 @@ def test_beyond_workers_and_queue_a_request_is_refused_at_once(service: Canned) 
     service.on_draft = lambda: DRAFT if go.wait(5) else ABSTAINED
     statuses: list[int] = []
     with serving(service, workers=1, queue=1) as client:
-        post = lambda: statuses.append(client.post("/v1/reports", files=FILM).status_code)
+
+        def post() -> None:
+            statuses.append(client.post("/v1/reports", files=FILM).status_code)
+
         threads = [threading.Thread(target=post) for _ in range(2)]
         for thread in threads:
             thread.start()

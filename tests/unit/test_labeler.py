@@ -15,7 +15,8 @@ from rag_service.report.labeler import Labeler, comparison_words, deidentificati
 LABELER = Labeler()
 SIGNS = {Polarity.POSITIVE: "+", Polarity.NEGATIVE: "-", Polarity.UNCERTAIN: "?"}
 SHORT = {
-    "NF": "No Finding", "ECM": "Enlarged Cardiomediastinum", "CM": "Cardiomegaly", "LO": "Lung Opacity", "LL": "Lung Lesion",
+    "NF": "No Finding", "ECM": "Enlarged Cardiomediastinum", "CM": "Cardiomegaly", "LO": "Lung Opacity", "LL":
+        "Lung Lesion",
     "ED": "Edema", "CO": "Consolidation", "PN": "Pneumonia", "AT": "Atelectasis", "PX": "Pneumothorax",
     "EF": "Pleural Effusion", "PO": "Pleural Other", "FX": "Fracture", "SD": "Support Devices",
 }  # fmt: skip
@@ -27,6 +28,8 @@ POLARITY = [
     ("No acute cardiopulmonary abnormality.", "NF+"),
     ("There is no evidence of active disease in the thorax.", "NF+"),
     ("Unremarkable examination.", "NF+"),
+    ("No abnormality is seen.", "NF+"),
+    ("No acute bony abnormality.", ""),
     ("Acute cardiopulmonary disease is present.", "NF-"),
     ("Acute cardiopulmonary disease is possible.", "NF?"),
     ("The mediastinum is widened.", "ECM+"),
@@ -123,11 +126,15 @@ POLARITY = [
     ("Opacity may represent pneumonia or atelectasis.", "LO+ PN? AT?"),
     ("Opacity, possibly pneumonia, but no effusion.", "LO+ PN? EF-"),
     ("Infiltrate versus atelectasis in the left base.", "LO? AT?"),
+    ("Opacity at the left base versus atelectasis.", "LO? AT?"),
     ("Opacity consistent with atelectasis.", "LO+ AT+"),
-    ("Opacity suggestive of pneumonia.", "LO+ PN+"),
+    ("Opacity suggestive of pneumonia.", "LO+ PN?"),
     ("No definite pneumothorax.", "PX-"),
     ("No findings to suggest pneumonia.", "PN-"),
     ("Neither effusion nor pneumothorax.", "EF- PX-"),
+    ("Probable atelectasis.", "AT+"),
+    ("Without a CT, pneumonia cannot be excluded.", "PN?"),
+    ("Fracture of the ninth rib on the left side and some hazy opacity versus atelectasis.", "FX+ LO? AT?"),
     ("Lungs are clear of consolidation.", "CO-"),
     ("Heart size is normal and the lungs are clear.", "CM- LO- CO-"),
     ("The heart, lungs and pleural spaces are normal.", "CM- LO- CO- PX- EF-"),
@@ -147,6 +154,8 @@ POLARITY = [
     ("Sternotomy wires are intact.", ""),
     ("Degenerative change of the spine.", ""),
     ("Lung volumes are low.", ""),
+    ("The lungs are hyperinflated but clear.", "LO- CO-"),
+    ("The heart is stable but the aorta is enlarged.", ""),
     ("Nipple shadow at the left base.", ""),
     # two in one, one word for two
     ("Left hydropneumothorax.", "PX+ EF+"),
@@ -199,6 +208,7 @@ PLACES = [
     ("Elevated right hemidiaphragm with left atelectasis.", [("AT", L, None)]),
     ("Left effusion without right pneumothorax.", [("EF", L, None), ("PX", R, None)]),
     ("Left effusion but pneumothorax is seen.", [("EF", L, None), ("PX", None, None)]),
+    ("Right PICC with tip in the SVC and no pneumothorax.", [("SD", R, "superior vena cava"), ("PX", None, None)]),
     ("Old fracture of the left clavicle.", [("FX", L, "clavicle")]),
 ]
 
@@ -279,7 +289,10 @@ OVERALL = [
     ("No acute cardiopulmonary disease. Rib fracture.", {"Fracture": "+", "No Finding": "-"}),
     ("No acute disease. Pacemaker.", {"Support Devices": "+", "No Finding": "+"}),
     ("Pacemaker.", {"Support Devices": "+"}),
-    ("Atelectasis. Lungs otherwise clear.", {"Atelectasis": "+", "Lung Opacity": "+", "Consolidation": "-", "No Finding": "-"}),
+    (
+        "Atelectasis. Lungs otherwise clear.",
+        {"Atelectasis": "+", "Lung Opacity": "+", "Consolidation": "-", "No Finding": "-"},
+    ),
     ("Edema.", {"Edema": "+", "Lung Opacity": "+", "No Finding": "-"}),
     ("Consolidation.", {"Consolidation": "+", "Lung Opacity": "+", "No Finding": "-"}),
     ("Possible pneumonia.", {"Pneumonia": "?", "Lung Opacity": "?", "No Finding": "-"}),
@@ -299,11 +312,14 @@ def test_overall_is_in_chexpert_order() -> None:
 
 
 COMPARED = [
-    "new", "newly", "stable", "unchanged", "no significant change", "interval", "again", "persistent", "improved", "improving",
-    "decreased", "decreasing", "increased", "increasing", "worsened", "worsening", "worse", "resolved", "resolving", "cleared",
+    "new", "newly", "stable", "unchanged", "no significant change", "interval", "again", "persistent", "improved",
+    "improving",
+    "decreased", "decreasing", "increased", "increasing", "worsened", "worsening", "worse", "resolved",
+    "resolving", "cleared",
     "prior", "previous", "previously", "compared with", "comparison", "since", "as before", "no longer", "progressed",
     "progression", "larger", "smaller", "enlarging", "diminished", "reduced", "redemonstrated", "similar to", "remains",
-    "still", "residual", "recurrent", "developing", "earlier film", "old films", "baseline", "continued", "now", "evolving",
+    "still", "residual", "recurrent", "developing", "earlier film", "old films", "baseline", "continued", "now",
+    "evolving",
 ]  # fmt: skip
 
 
@@ -313,20 +329,27 @@ def test_words_that_presuppose_an_earlier_film_are_found_as_written(word: str) -
     assert comparison_words(f"{word.upper()} effusion.")[0] == word.upper()
 
 
-@pytest.mark.parametrize("text", ["", "Small left effusion.", "The heart is enlarged.", "Chronic scarring at the apex.", "Newton."])
+@pytest.mark.parametrize(
+    "text", ["", "Small left effusion.", "The heart is enlarged.", "Chronic scarring at the apex.", "Newton."]
+)
 def test_plain_statements_presuppose_nothing(text: str) -> None:
     assert comparison_words(text) == ()
 
 
-@pytest.mark.parametrize(("text", "marked"), [("XXXX effusion", True), ("seen ___", True), ("[**Name**]", True), ("X-ray, XX", False)])
+@pytest.mark.parametrize(
+    ("text", "marked"), [("XXXX effusion", True), ("seen ___", True), ("[**Name**]", True), ("X-ray, XX", False)]
+)
 def test_deidentification_marks(text: str, marked: bool) -> None:
     assert deidentification_marks(text) is marked
 
 
 WORDS = st.sampled_from(
-    "no without possible heart lungs effusion edema is are normal enlarged clear left right and or , . ; but / small new "
-    "pneumothorax opacity may represent versus not seen has resolved XXXX FINDINGS: 1. \n".split(" ")
-)
+    [
+        "no", "without", "possible", "heart", "lungs", "effusion", "edema", "is", "are", "normal", "enlarged", "clear",
+        "left", "right", "and", "or", ",", ".", ";", "but", "/", "small", "new", "pneumothorax", "opacity", "may",
+        "represent", "versus", "not", "seen", "has", "resolved", "XXXX", "FINDINGS:", "1.", "\n",
+    ]
+)  # fmt: skip
 
 
 @given(st.one_of(st.text(max_size=300), st.lists(WORDS, max_size=60).map(" ".join)))
@@ -348,7 +371,9 @@ def test_an_offset_only_shifts_spans(text: str, offset: int) -> None:
     assert brief(here) == brief(there)
 
 
-@pytest.mark.parametrize("unit", ["No effusion or edema. ", "no effusion ", "heart ", "effusion and ", "not ", "a. ", "left ", "versus "])
+@pytest.mark.parametrize(
+    "unit", ["No effusion or edema. ", "no effusion ", "heart ", "effusion and ", "not ", "a. ", "left ", "versus "]
+)
 def test_reading_time_grows_with_the_text_and_no_faster(unit: str) -> None:
     def seconds(size: int) -> float:
         text = (unit * size)[:size]

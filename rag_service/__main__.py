@@ -1,0 +1,133 @@
+"""python -m rag_service: draft a report for a film, or search the knowledge base."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from knowledge_base.errors import StoreError, StoreInUse
+from rag_service import settings as environment
+from rag_service.errors import BadRequest, ServiceError
+from rag_service.requests import DraftRequest, SearchRequest
+from rag_service.service import RadiographService
+from rag_service.settings import SettingsError
+
+IN_USE = 4
+"""Exit code when another process holds the embedded index."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line. Exit codes: 0 ok (an abstention is an answer), 1 failed, 2 usage, 3 data damaged, 4 index in use."""
+    options = _parser().parse_args(arguments)
+    try:
+        return _run(options)
+    except StoreInUse as error:
+        return _fail(error, IN_USE)
+    except ServiceError as error:
+        return _fail(error, error.exit_code)
+    except SettingsError as error:
+        return _fail(error, 2)
+    except StoreError as error:
+        return _fail(error, 1)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from rag_service.wiring import (
+        build_service,
+    )  # torch and the engine are loaded only once the arguments are understood
+
+    settings = environment.load()
+    if options.store:
+        settings = replace(settings, store=options.store)
+    service = build_service(replace(settings, workers=1))
+    try:
+        return _draft(service, options) if options.command == "draft" else _search(service, options)
+    finally:
+        service.close()
+
+
+def _draft(service: RadiographService, options: argparse.Namespace) -> int:
+    content = _read(options.film)
+    draft = service.draft(DraftRequest(content, options.prompt, options.indication, patient=_patient(options.patient)))
+    if options.picture:
+        from rag_service.explain.picture import picture
+
+        Path(options.picture).parent.mkdir(parents=True, exist_ok=True)
+        Path(options.picture).write_bytes(picture(service.decode(content), draft))
+    if options.json:
+        print(json.dumps(draft.to_json(), sort_keys=True))
+    else:
+        from rag_service.report.render import render
+
+        print(render(draft, service.source_name))
+    return 0
+
+
+def _search(service: RadiographService, options: argparse.Namespace) -> int:
+    film = _read(options.film) if options.film else None
+    answer = service.search(
+        SearchRequest(film, options.text, options.finding, options.limit, patient=_patient(options.patient))
+    )
+    if options.json:
+        print(json.dumps(answer.to_json(), sort_keys=True))
+        return 0
+    for reason in answer.abstain_reasons:
+        print(f"the film was not used: {reason}")
+    for case in answer.cases:
+        overlap = "" if case.box_overlap is None else f"  overlap {case.box_overlap:.2f}"
+        print(
+            f"{case.id}  score {case.score:.4f}{overlap}  {', '.join(case.labels)}\n    {case.excerpt}".replace(
+                "\n", "\n    ", 1
+            )
+        )
+    for passage in answer.passages:
+        print(f"guideline {passage.id}: {passage.quote}")
+    return 0
+
+
+def _read(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise BadRequest("the film file cannot be read") from error
+
+
+def _patient(text: str | None) -> tuple[str, str] | None:
+    if text is None:
+        return None
+    source, _, patient = text.partition(":")
+    if not source or not patient:
+        raise BadRequest("--patient is SOURCE:PATIENT")
+    return source, patient
+
+
+def _fail(error: Exception, code: int) -> int:
+    print(f"error [{getattr(error, 'code', 'failed')}]: {error}", file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", action="store_true", help="print the answer as JSON")
+    common.add_argument("--store", help="folder of the embedded index, or the URL of a Qdrant server")
+    common.add_argument("--patient", help="SOURCE:PATIENT whose own cases must not be evidence")
+    parser = argparse.ArgumentParser(prog="python -m rag_service", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    draft = commands.add_parser("draft", parents=[common], help="draft an evidence-cited report for a film")
+    draft.add_argument("film", help="PNG, JPEG or DICOM")
+    draft.add_argument("--prompt", default="", help="what the reader asks")
+    draft.add_argument("--indication", default="", help="why the film was taken")
+    draft.add_argument("--picture", help="write the film with its numbered boxes to this PNG")
+    search = commands.add_parser("search", parents=[common], help="find similar cases by film, words or both")
+    search.add_argument("film", nargs="?", help="PNG, JPEG or DICOM")
+    search.add_argument("--text", default="", help="words to search for")
+    search.add_argument("--finding", help="only cases that state this finding")
+    search.add_argument("--limit", type=int, default=10)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

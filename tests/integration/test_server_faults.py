@@ -1,0 +1,219 @@
+"""A Qdrant server that fails: each way of failing becomes the error the contract names."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import pytest
+
+from knowledge_base.errors import CollectionMissing, DiskLow, StoreError, StoreProtocolError, StoreUnavailable
+from knowledge_base.schema import IndexManifest, cases_schema
+from knowledge_base.server import ServerStore
+from knowledge_base.store import Nearest, Point, Scope
+
+SCHEMA = cases_schema("box@1", "mini@1", box_dimension=4, text_dimension=6)
+MANIFEST = IndexManifest("box@1", "mini@1", "film@1", "labeler@1", 4, 6)
+PUBLIC = Scope("public")
+SOME_ID = UUID("11111111-1111-5111-8111-111111111111")
+Answer = tuple[int, dict[str, str], bytes]
+
+
+class Server:
+    """An HTTP server whose answers the test chooses."""
+
+    def __init__(self) -> None:
+        self.answer: Callable[[str, str], Answer] = lambda method, path: (500, {}, b"")
+        self.asked: list[str] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def reply(self) -> None:
+                self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                outer.asked.append(f"{self.command} {self.path.split('?')[0]}")
+                status, headers, body = outer.answer(self.command, self.path)
+                self.send_response(status)
+                for name, value in {"Content-Length": str(len(body)), **headers}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(body)
+
+            def do_GET(self) -> None:
+                self.reply()
+
+            def do_POST(self) -> None:
+                self.reply()
+
+            def do_PUT(self) -> None:
+                self.reply()
+
+            def log_message(self, *args: Any) -> None:
+                return
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._http.serve_forever, args=[0.02])
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._http.server_port}"
+
+    def always(self, status: int, body: bytes = b"", **headers: str) -> None:
+        self.answer = lambda method, path: (status, headers, body)
+
+    def stop(self) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+        self._thread.join()
+
+
+def result(value: object) -> bytes:
+    return json.dumps({"time": 0.0, "status": "ok", "result": value}).encode()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    running = Server()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def store(server: Server) -> Iterator[ServerStore]:
+    """A store that believes its collection open."""
+    connected = ServerStore.connect(server.url, read_seconds=1)
+    connected._opened["cases"] = SCHEMA
+    yield connected
+    connected.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error"),
+    [
+        (503, b"", StoreUnavailable),
+        (500, b"broken", StoreUnavailable),
+        (401, b"", StoreUnavailable),
+        (403, b"", StoreUnavailable),
+        (404, b"{}", CollectionMissing),
+        (400, b"{}", StoreProtocolError),
+        (500, b"Service internal error: No space left on device", DiskLow),
+        (200, b"<html>a proxy's greeting</html>", StoreProtocolError),
+        (200, b"\xff\xfe", StoreProtocolError),
+        (200, b"{}", StoreProtocolError),
+        (200, b'{"result": {"counted": 3}}', StoreProtocolError),
+        (200, b'{"result": "three"}', StoreProtocolError),
+    ],
+)
+def test_every_bad_answer_has_its_error(
+    server: Server, store: ServerStore, status: int, body: bytes, error: type[StoreError]
+) -> None:
+    server.always(status, body)
+    with pytest.raises(error) as caught:
+        store.count("cases", PUBLIC)
+    assert type(caught.value) is error
+    assert "greeting" not in str(caught.value)
+    assert not store.health().ready
+
+
+def test_an_overloaded_store_says_when_to_come_back(server: Server, store: ServerStore) -> None:
+    server.always(429, b'{"status": {"error": "slow down"}}', **{"Retry-After": "7"})
+    with pytest.raises(StoreUnavailable) as caught:
+        store.count("cases", PUBLIC)
+    assert caught.value.retry_after_seconds == 7
+    server.always(503, b"", **{"Retry-After": "9"})
+    with pytest.raises(StoreUnavailable) as caught:
+        store.count("cases", PUBLIC)
+    assert caught.value.retry_after_seconds == 9
+
+
+def test_a_read_is_asked_twice_and_a_write_once(server: Server, store: ServerStore) -> None:
+    server.always(503)
+    with pytest.raises(StoreUnavailable):
+        store.count("cases", PUBLIC)
+    assert server.asked == ["POST /collections/cases/points/count"] * 2
+    server.asked.clear()
+    with pytest.raises(StoreUnavailable):
+        store.delete("cases", [SOME_ID], "public")
+    assert server.asked == ["POST /collections/cases/points/delete"]
+
+
+def test_one_passing_fault_is_not_noticed(server: Server, store: ServerStore) -> None:
+    answers = iter([(502, {}, b""), (200, {}, result({"count": 3}))])
+    server.answer = lambda method, path: next(answers)
+    assert store.count("cases", PUBLIC) == 3
+
+
+def test_a_slow_store_costs_one_budget(server: Server, store: ServerStore) -> None:
+    def slow(method: str, path: str) -> Answer:
+        time.sleep(1.5)
+        return 200, {}, result({"count": 3})
+
+    server.answer = slow
+    began = time.monotonic()
+    with pytest.raises(StoreUnavailable, match="does not answer"):
+        store.count("cases", PUBLIC)
+    assert time.monotonic() - began < 1.4
+    time.sleep(0.7)
+
+
+def test_a_store_that_is_not_there_is_unavailable() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    store = ServerStore.connect(f"http://127.0.0.1:{port}", read_seconds=1)
+    with pytest.raises(StoreUnavailable, match="does not answer"):
+        store.open(SCHEMA, MANIFEST)
+    assert store.health().reason == "the store does not answer"
+    store.close()
+
+
+def test_fewer_lists_or_vectors_than_asked_are_a_protocol_error(server: Server, store: ServerStore) -> None:
+    server.always(200, result([]))
+    with pytest.raises(StoreProtocolError, match="answered 0 of 1"):
+        store.ranked("cases", [Nearest("text.mini@1", np.ones(6, np.float32), 3)], PUBLIC)
+    record = {"id": str(SOME_ID), "payload": {}, "vector": {"text.mini@1": [1.0, 2.0]}}
+    server.always(200, result({"points": [record], "next_page_offset": None}))
+    with pytest.raises(StoreProtocolError, match=r"shape \(2,\)"):
+        store.get("cases", [SOME_ID], PUBLIC, ["text.mini@1"])
+    server.always(200, result({"points": [{**record, "id": 17}], "next_page_offset": None}))
+    with pytest.raises(StoreProtocolError, match="no UUID"):
+        store.ids("cases", PUBLIC)
+
+
+def test_a_collection_of_another_program_is_not_taken_over(server: Server) -> None:
+    config = {
+        "params": {},
+        "hnsw_config": {"m": 16, "ef_construct": 100, "full_scan_threshold": 10000},
+        "optimizer_config": {"deleted_threshold": 0.2, "vacuum_min_vector_number": 1000, "default_segment_number": 0},
+        "metadata": {"somebody": "else"},
+    }
+    config["optimizer_config"]["flush_interval_sec"] = 5
+    info = {"status": "green", "optimizer_status": "ok", "segments_count": 1, "config": config, "payload_schema": {}}
+
+    def answer(method: str, path: str) -> Answer:
+        return 200, {}, result({"exists": True} if path.endswith("/exists") else info)
+
+    server.answer = answer
+    store = ServerStore.connect(server.url, read_seconds=1)
+    with pytest.raises(StoreProtocolError, match="was not made by this program"):
+        store.open(SCHEMA, MANIFEST)
+    assert all(line.startswith("GET") for line in server.asked)
+    store.close()
+
+
+def test_writes_wait_for_the_server_to_be_done(server: Server, store: ServerStore) -> None:
+    seen: list[str] = []
+
+    def answer(method: str, path: str) -> Answer:
+        seen.append(f"{method} {path}")
+        done = {"operation_id": 1, "status": "completed"}
+        return 200, {}, result([] if method == "POST" else done)
+
+    server.answer = answer
+    point = Point(SOME_ID, {"text.mini@1": np.ones(6, np.float32)}, {}, {"tenant": "public"})
+    store.upsert("cases", [point])
+    assert seen == ["POST /collections/cases/points", "PUT /collections/cases/points?wait=true&timeout=60"]
