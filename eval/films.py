@@ -14,7 +14,9 @@ def read(folder: Path, split: Split | None = None) -> list[FilmRow]:
     rows = _reader(folder)
     kept = [r for r in rows if r.labels and r.presentation in {"frontal", None} and (split is None or r.split is split)]
     if not kept:
-        raise DatasetError(f"{folder.name}/ holds no labelled frontal film" + (f" of the {split} split" if split else ""))
+        raise DatasetError(
+            f"{folder.name}/ holds no labelled frontal film" + (f" of the {split} split" if split else "")
+        )
     return kept
 
 

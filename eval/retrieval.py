@@ -50,7 +50,12 @@ def gallery(cases: StarterCases, reports: Mapping[str, openi.Report]) -> Gallery
 
 
 def measure(
-    rows: Sequence[FilmRow], base: Gallery, encoder: FilmEncoder, text: TextEncoder, indications: Mapping[str, str], seed: int
+    rows: Sequence[FilmRow],
+    base: Gallery,
+    encoder: FilmEncoder,
+    text: TextEncoder,
+    indications: Mapping[str, str],
+    seed: int,
 ) -> dict[str, Any]:
     """mAP, nDCG@10 and P@5 of box search with baselines: random, text-only (the indication), the centre without its radius."""
     first: dict[str, FilmRow] = {}
@@ -94,17 +99,27 @@ def _result(
     parts = {"all": np.arange(len(queries)), "abnormal": abnormal}
     patients = [f"{r.source}/{r.patient}" for r in queries]
     result: dict[str, Any] = {
-        part: {"n": len(rows), "methods": {name: _means(v[rows]) for name, v in per_query.items()}} for part, rows in parts.items() if len(rows)
+        part: {"n": len(rows), "methods": {name: _means(v[rows]) for name, v in per_query.items()}}
+        for part, rows in parts.items()
+        if len(rows)
     }
     box = per_query["box"]
-    return result | _means(box) | {
-        "map_ci": scores.interval(patients, lambda rows: float(box[rows, 0].mean()), seed),
-        "baselines": {name: _means(v) for name, v in per_query.items() if name != "box"},
-        "n_queries": len(queries),
-        "n_gallery": cases,
-        "seed": seed,
-        "signature": {"films": films.signature(list(queries)), "model": model, "relevance": "Jaccard of positive findings"},
-    }
+    return (
+        result
+        | _means(box)
+        | {
+            "map_ci": scores.interval(patients, lambda rows: float(box[rows, 0].mean()), seed),
+            "baselines": {name: _means(v) for name, v in per_query.items() if name != "box"},
+            "n_queries": len(queries),
+            "n_gallery": cases,
+            "seed": seed,
+            "signature": {
+                "films": films.signature(list(queries)),
+                "model": model,
+                "relevance": "Jaccard of positive findings",
+            },
+        }
+    )
 
 
 def _means(values: Floats) -> dict[str, float]:

@@ -50,7 +50,10 @@ def mean_known(values: Sequence[float | None]) -> float | None:
 
 
 def interval(
-    patients: Sequence[str], statistic: Callable[[NDArray[np.int64]], float | None], seed: int, resamples: int = RESAMPLES
+    patients: Sequence[str],
+    statistic: Callable[[NDArray[np.int64]], float | None],
+    seed: int,
+    resamples: int = RESAMPLES,
 ) -> tuple[float, float] | None:
     """95 % bootstrap interval of a statistic of row indices, patients drawn with replacement; None when it is undefined."""
     names, where = np.unique(np.asarray(patients), return_inverse=True)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
+import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from indexer.builder import Builder, Summary
@@ -101,7 +103,8 @@ def _starter(settings: Settings, options: argparse.Namespace) -> int:
 class _Lazy:
     """A text encoder loaded only when a text is to be embedded: an unchanged index opens without it."""
 
-    def encode(self, texts):  # type: ignore[no-untyped-def]  # noqa: ANN
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Vectors of the texts."""
         return load_text_encoder().encode(texts)
 
 
@@ -123,10 +126,10 @@ def _ids(settings: Settings, options: argparse.Namespace) -> int:
     """Study ids of all public cases, one a line."""
     _, _, store = _opened(settings, rebuild=False)
     try:
-        for payload in _payloads(store):
-            print(payload["study"])
+        studies = [str(payload["study"]) for payload in _payloads(store)]
     finally:
         store.close()
+    print(json.dumps(studies) if options.json else "\n".join(studies))
     return 0
 
 
@@ -157,7 +160,12 @@ def _verify(settings: Settings, options: argparse.Namespace) -> int:
     finally:
         store.close()
     damaged = [str(i) for r in results.values() for i in r.damaged] + unreadable
-    print(json.dumps({"checked": {n: r.checked for n, r in results.items()}, "damaged": damaged}))
+    print(
+        json.dumps(
+            {"checked": {n: r.checked for n, r in results.items()}, "damaged": damaged},
+            indent=None if options.json else 1,
+        )
+    )
     return 3 if damaged else 0
 
 

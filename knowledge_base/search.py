@@ -157,6 +157,5 @@ class CaseSearch:
         case, vector = from_payload(point.payload), point.vectors.get(self._names.box)
         if box is None or vector is None:
             return CaseHit(case, entry.score, entry.ranks, None, None)
-        stored = BoxLatent.from_vector(vector)
-        w2 = float(np.sqrt(stored.w2_squared(box)))
-        return CaseHit(case, entry.score, entry.ranks, w2, stored.overlap(box))
+        w2 = float(np.linalg.norm(vector.astype(np.float64) - box.vector()))
+        return CaseHit(case, entry.score, entry.ranks, w2, BoxLatent.from_vector(vector).overlap(box))

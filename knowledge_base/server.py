@@ -55,6 +55,12 @@ _WRITE_SECONDS: Final = 60
 T = TypeVar("T")
 
 
+def connect(url: str, api_key: str | None = None, *, read_seconds: int = 2) -> ServerStore:
+    """A store on the server or cluster at `url`; nothing is asked of it yet."""
+    client = QdrantClient(url=url, api_key=api_key, timeout=read_seconds, check_compatibility=False)
+    return ServerStore(client, read_seconds=read_seconds)
+
+
 class ServerStore:
     """`KnowledgeStore` over a `QdrantClient` whose timeout is `read_seconds`.
 
@@ -69,12 +75,6 @@ class ServerStore:
         self._turn: AbstractContextManager[Any] = threading.RLock() if local else nullcontext()
         self._opened: dict[str, CollectionSchema] = {}
         self._closed = False
-
-    @classmethod
-    def connect(cls, url: str, api_key: str | None = None, *, read_seconds: int = 2) -> ServerStore:
-        """A store on the server or cluster at `url`; nothing is asked of it yet."""
-        client = QdrantClient(url=url, api_key=api_key, timeout=read_seconds, check_compatibility=False)
-        return cls(client, read_seconds=read_seconds)
 
     def open(self, schema: CollectionSchema, manifest: IndexManifest) -> None:
         """See `KnowledgeStore.open`."""

@@ -197,7 +197,9 @@ class RadiographService:
             raise BadRequest(f"finding must be one of: {', '.join(FINDINGS)}")
         text = request.text.strip()
         vector = self._memory.text.encode([text])[0] if text else None
-        reading, reasons, digest = None, (), ""
+        reading: FilmReading | None = None
+        reasons: tuple[str, ...] = ()
+        digest = ""
         if request.film is not None:
             film = self.decode(request.film)
             reading, digest = self._reader.encoder.read(film), film.digest

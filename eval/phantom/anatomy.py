@@ -10,16 +10,77 @@ import numpy as np
 
 from eval.phantom.grid import Knots, Map, along, spline
 
-CAVITY_WIDTH: Knots = ((58, 42), (60, 54), (65, 68), (73, 80), (88, 95), (112, 108), (145, 117), (185, 124), (235, 131),
-                       (275, 134), (315, 133), (350, 130), (390, 125), (430, 119))
+CAVITY_WIDTH: Knots = (
+    (58, 42),
+    (60, 54),
+    (65, 68),
+    (73, 80),
+    (88, 95),
+    (112, 108),
+    (145, 117),
+    (185, 124),
+    (235, 131),
+    (275, 134),
+    (315, 133),
+    (350, 130),
+    (390, 125),
+    (430, 119),
+)
 """Half-width of the rib cage's inner face against height."""
-CAVITY_DEPTH: Knots = ((57, 0), (60, 12), (66, 24), (78, 38), (104, 56), (145, 72), (205, 86), (260, 92), (330, 92), (430, 84))
-RIGHT_BORDER: Knots = ((40, 40), (58, 52), (62, 43), (70, 35), (84, 29), (100, 25), (135, 25), (162, 28), (180, 30), (200, 35),
-                       (220, 41), (243, 45), (265, 45), (284, 41), (304, 30), (330, 22))
+CAVITY_DEPTH: Knots = (
+    (57, 0),
+    (60, 12),
+    (66, 24),
+    (78, 38),
+    (104, 56),
+    (145, 72),
+    (205, 86),
+    (260, 92),
+    (330, 92),
+    (430, 84),
+)
+RIGHT_BORDER: Knots = (
+    (40, 40),
+    (58, 52),
+    (62, 43),
+    (70, 35),
+    (84, 29),
+    (100, 25),
+    (135, 25),
+    (162, 28),
+    (180, 30),
+    (200, 35),
+    (220, 41),
+    (243, 45),
+    (265, 45),
+    (284, 41),
+    (304, 30),
+    (330, 22),
+)
 """Right edge of mediastinum and heart (mm to the patient's right): vena cava, right atrium."""
-LEFT_BORDER: Knots = ((40, 40), (58, 52), (62, 43), (70, 35), (84, 29), (100, 25), (116, 29), (127, 35), (138, 36), (149, 32),
-                      (158, 29), (169, 34), (184, 40), (203, 50), (224, 61), (245, 72), (264, 80), (280, 83), (292, 82),
-                      (306, 72), (330, 40))
+LEFT_BORDER: Knots = (
+    (40, 40),
+    (58, 52),
+    (62, 43),
+    (70, 35),
+    (84, 29),
+    (100, 25),
+    (116, 29),
+    (127, 35),
+    (138, 36),
+    (149, 32),
+    (158, 29),
+    (169, 34),
+    (184, 40),
+    (203, 50),
+    (224, 61),
+    (245, 72),
+    (264, 80),
+    (280, 83),
+    (292, 82),
+    (306, 72),
+    (330, 40),
+)
 """Left edge: subclavian artery, aortic knuckle, pulmonary trunk, left ventricle to the apex."""
 HEART_TOP = 188.0
 """Height above which the border belongs to the great vessels and does not widen with the heart."""
@@ -43,8 +104,13 @@ class Anatomy:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        limits = {"size": (0.75, 1.2), "heart_width": (0.75, 1.7), "inspiration": (-1.0, 1.0), "rotation": (-15.0, 15.0),
-                  "fat": (0.0, 1.0)}
+        limits = {
+            "size": (0.75, 1.2),
+            "heart_width": (0.75, 1.7),
+            "inspiration": (-1.0, 1.0),
+            "rotation": (-15.0, 15.0),
+            "fat": (0.0, 1.0),
+        }
         for name, (low, high) in limits.items():
             if not low <= getattr(self, name) <= high:
                 raise ValueError(f"{name} must lie in [{low}, {high}], got {getattr(self, name)}")

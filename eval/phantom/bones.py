@@ -110,7 +110,12 @@ def _arch(x: Map, y: Map, width: float) -> Map:
     ring = np.hypot((np.abs(x) - 0.62 * width) / 2.6, (y + 3.0) / 4.0)
     pedicle = 2.6 * np.exp(-(((ring - 1) / 0.35) ** 2)) + 1.0 * (ring < 1)
     drop = 4.0 * np.exp(-((x / 2.4) ** 2) - ((y - 9.0) / 5.0) ** 2)
-    bar = 2.4 * step(3.6 - np.abs(y + 4.0 + 0.1 * np.abs(x)), 1.0) * step(np.abs(x) - width, 1.5) * step(31.0 - np.abs(x), 2.0)
+    bar = (
+        2.4
+        * step(3.6 - np.abs(y + 4.0 + 0.1 * np.abs(x)), 1.0)
+        * step(np.abs(x) - width, 1.5)
+        * step(31.0 - np.abs(x), 2.0)
+    )
     return np.asarray(pedicle + drop + bar)
 
 
@@ -126,8 +131,10 @@ def girdle(grid: Grid, anatomy: Anatomy) -> Map:
 
 def _clavicle(grid: Grid, shift: float, side: int, lift: float) -> Map:
     """S-shaped tube from the manubrium to the acromion."""
-    knots = np.array([(13, 103, 70), (28, 101, 72), (52, 96, 68), (80, 88, 48), (108, 79, 22), (134, 76, 4), (152, 79, -6)],
-                     dtype=np.float64)
+    knots = np.array(
+        [(13, 103, 70), (28, 101, 72), (52, 96, 68), (80, 88, 48), (108, 79, 22), (134, 76, 4), (152, 79, -6)],
+        dtype=np.float64,
+    )
     knots[:, 0] = side * knots[:, 0] + shift * np.linspace(1.0, 0.2, len(knots))
     knots[:, 1] += lift * np.linspace(0.2, 1.0, len(knots))
     width = np.array([8.6, 7.0, 5.6, 5.2, 5.6, 6.6, 6.4])
@@ -136,13 +143,26 @@ def _clavicle(grid: Grid, shift: float, side: int, lift: float) -> Map:
 
 def _scapula(grid: Grid, side: int, lift: float) -> Map:
     """Blade with its thick borders, spine, acromion, coracoid and glenoid."""
+
     def line(points: list[tuple[float, float]], width: float | list[float], flat: float = 0.7) -> Map:
         xyz = np.array([(side * x, y + lift, -50.0 + 4 * k) for k, (x, y) in enumerate(points)], dtype=np.float64)
         thick = np.broadcast_to(np.asarray(width, dtype=np.float64), len(points))
         return project(grid, strand(xyz, thick, grid.pitch, depth=flat * thick), shell=0.9, core=0.12)
 
-    blade = [(side * x, y + lift) for x, y in ((152, 112), (128, 92), (112, 96), (104, 116), (106, 160), (116, 206),
-                                               (124, 214), (132, 196), (146, 150))]
+    blade = [
+        (side * x, y + lift)
+        for x, y in (
+            (152, 112),
+            (128, 92),
+            (112, 96),
+            (104, 116),
+            (106, 160),
+            (116, 206),
+            (124, 214),
+            (132, 196),
+            (146, 150),
+        )
+    ]
     total = 1.3 * polygon(grid, blade, 1.0)
     total += line([(153, 124), (144, 156), (133, 192), (123, 215)], [4.2, 3.8, 3.4, 2.6])
     total += 0.6 * line([(112, 97), (104, 118), (106, 160), (117, 205)], 1.8)
@@ -154,8 +174,19 @@ def _scapula(grid: Grid, side: int, lift: float) -> Map:
 
 def _humerus(grid: Grid, side: int, lift: float) -> Map:
     """Head and shaft."""
-    knots = np.array([(166, 94, -20), (167, 97, -20), (169, 103, -20), (174, 118, -18), (184, 146, -14), (192, 200, -10), (200, 270, -8), (212, 360, -8)],
-                     dtype=np.float64)
+    knots = np.array(
+        [
+            (166, 94, -20),
+            (167, 97, -20),
+            (169, 103, -20),
+            (174, 118, -18),
+            (184, 146, -14),
+            (192, 200, -10),
+            (200, 270, -8),
+            (212, 360, -8),
+        ],
+        dtype=np.float64,
+    )
     knots[:, 0] *= side
     knots[:, 1] += lift
     width = np.array([3.0, 12.0, 18.0, 21.0, 15.0, 11.5, 11.0, 11.0])
@@ -167,8 +198,10 @@ def sternum(grid: Grid, anatomy: Anatomy) -> Map:
     shift = anatomy.shift(85.0)
     upper = [(-26, 96), (-30, 108), (-17, 142), (17, 142), (30, 108), (26, 96), (0, 101)]
     lower = [(-15, 145), (-18, 200), (-15, 246), (15, 246), (18, 200), (15, 145)]
-    return sum((1.8 * polygon(grid, [(x + shift, y) for x, y in part], 1.2) for part in (upper, lower)),
-               np.zeros((grid.rows, grid.columns)))
+    return sum(
+        (1.8 * polygon(grid, [(x + shift, y) for x, y in part], 1.2) for part in (upper, lower)),
+        np.zeros((grid.rows, grid.columns)),
+    )
 
 
 def skeleton(grid: Grid, anatomy: Anatomy, rng: Generator) -> Map:

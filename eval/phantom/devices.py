@@ -65,12 +65,20 @@ class NasogastricTube:
         top = scene.anatomy.dome_top(left=True)
         course: Points = [(5.0, -12.0), (4.0, 60.0), (3.0, 130.0)]
         if self.misplaced:
-            course = [(3.0, -12.0), (1.0, 70.0), (-2.0, 140.0), (-16.0, 168.0), (-36.0, 194.0), (-50.0, 232.0), (-62.0, 262.0)]
+            course = [
+                (3.0, -12.0),
+                (1.0, 70.0),
+                (-2.0, 140.0),
+                (-16.0, 168.0),
+                (-36.0, 194.0),
+                (-50.0, 232.0),
+                (-62.0, 262.0),
+            ]
         else:
             course += [(6.0, 200.0), (12.0, 262.0), (24.0, top + 8.0), (46.0, top + 34.0), (70.0, top + 48.0)]
         grid = scene.grid
         delta = wire(grid, course, 2.3, PLASTIC * 1.4, shell=0.8) + wire(grid, shifted(course, 1.2), 0.55, BARIUM)
-        delta = delta + wire(grid, course[-2:-1] + [_midway(course[-2], course[-1]), course[-1]], 1.6, 0.03)
+        delta = delta + wire(grid, [course[-2], _midway(course[-2], course[-1]), course[-1]], 1.6, 0.03)
         return laid(scene, delta, "malpositioned nasogastric tube" if self.misplaced else "nasogastric tube")
 
 
@@ -101,10 +109,31 @@ class Pacemaker:
         can = 1.1 * step(1 - box, 0.06) + 0.5 * step(1 - box, 0.06) * step(box - 0.80, 0.08)
         can = can + 0.9 * step(0.36 - away, 0.05) * step(grid.y - y + 2.0, 0.8)
         can = can + 0.7 * ((np.abs(grid.x - x + 8) < 4) & (np.abs(grid.y - y + 9) < 3))
-        atrial: Points = [(84, 106), (74, 94), (52, 94), (24, 100), (-8, 116), (-20, 140), (-23, 190), (-24, 222),
-                          (-34, 226), (-38, 210)]
-        ventricular: Points = [(82, 110), (70, 97), (50, 97), (24, 103), (-6, 120), (-18, 146), (-21, 196), (-18, 246),
-                               (4, 270), (34, 274), (58, 272)]
+        atrial: Points = [
+            (84, 106),
+            (74, 94),
+            (52, 94),
+            (24, 100),
+            (-8, 116),
+            (-20, 140),
+            (-23, 190),
+            (-24, 222),
+            (-34, 226),
+            (-38, 210),
+        ]
+        ventricular: Points = [
+            (82, 110),
+            (70, 97),
+            (50, 97),
+            (24, 103),
+            (-6, 120),
+            (-18, 146),
+            (-21, 196),
+            (-18, 246),
+            (4, 270),
+            (34, 274),
+            (58, 272),
+        ]
         leads = wire(grid, atrial, 0.85, 0.40) + wire(grid, ventricular, 0.85, 0.40)
         tips = sum((ellipsoid(grid, p, (1.5, 2.2, 1.5)) for p in ((-38.0, 210.0), (58.0, 272.0))), np.zeros_like(leads))
         return laid(scene, grid.blur(can, 0.4) + leads + 0.5 * tips, "pacemaker", Laterality.LEFT)
@@ -122,9 +151,13 @@ class SternalWires:
         rng, loops = scene.rng(20), []
         for y in np.linspace(112, 236, self.count):
             tilt, width = rng.normal(0, 0.10), rng.uniform(9, 12)
-            loop = np.stack([shift + width * np.cos(turn), y + tilt * width * np.cos(turn) + 4.0 * np.sin(turn),
-                             10 * np.sin(turn)], axis=1)
-            knot = np.array([(shift + 1, y + 4, 10), (shift + 3, y + 7, 12), (shift + 1.5, y + 9, 12)], dtype=np.float64)
+            loop = np.stack(
+                [shift + width * np.cos(turn), y + tilt * width * np.cos(turn) + 4.0 * np.sin(turn), 10 * np.sin(turn)],
+                axis=1,
+            )
+            knot = np.array(
+                [(shift + 1, y + 4, 10), (shift + 3, y + 7, 12), (shift + 1.5, y + 9, 12)], dtype=np.float64
+            )
             loops += [strand(loop, 0.42, scene.grid.pitch), strand(knot, 0.7, scene.grid.pitch)]
         return laid(scene, METAL * project(scene.grid, together(loops)), "sternal wires")
 
@@ -144,5 +177,7 @@ class EcgLeads:
         total = np.zeros((grid.rows, grid.columns))
         for course in spots:
             total += wire(grid, course, 0.6, 0.30)
-            total += 0.35 * (ellipsoid(grid, course[0], (5.2, 5.2, 0.5)) > 0) + 0.12 * ellipsoid(grid, course[0], (2.2, 2.2, 2.2))
+            total += 0.35 * (ellipsoid(grid, course[0], (5.2, 5.2, 0.5)) > 0) + 0.12 * ellipsoid(
+                grid, course[0], (2.2, 2.2, 2.2)
+            )
         return laid(scene, grid.blur(total, 0.3), "ECG leads")

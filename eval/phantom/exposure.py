@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import gaussian_filter  # type: ignore[import-untyped]
+from scipy.ndimage import gaussian_filter
 
 from eval.phantom.grid import Grid, Map
 
@@ -70,7 +70,12 @@ def finish(grid: Grid, picture: Map, technique: Technique) -> Map:
         foot = (np.abs(grid.x - x - 3.0) < 4.5) & (np.abs(grid.y - y - 12.6) < 1.4)
         letter = grid.blur((stem | foot).astype(np.float64), 0.4)
         picture = picture * (1 - letter) + 0.97 * letter
-    inside = np.minimum(np.minimum(grid.x - grid.x[0, 0], grid.x[0, -1] - grid.x),
-                        np.minimum(grid.y - grid.y[0, 0], grid.y[-1, 0] - grid.y)) - technique.collimation
+    inside = (
+        np.minimum(
+            np.minimum(grid.x - grid.x[0, 0], grid.x[0, -1] - grid.x),
+            np.minimum(grid.y - grid.y[0, 0], grid.y[-1, 0] - grid.y),
+        )
+        - technique.collimation
+    )
     shade = np.clip(0.5 + inside / 1.5, 0, 1) if technique.collimation > 0 else np.ones_like(picture)
     return np.asarray(np.clip(picture * shade, 0, 1))

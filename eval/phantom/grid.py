@@ -13,8 +13,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import PchipInterpolator  # type: ignore[import-untyped]
-from scipy.ndimage import gaussian_filter, zoom  # type: ignore[import-untyped]
+from scipy.interpolate import PchipInterpolator
+from scipy.ndimage import gaussian_filter, zoom
 
 Map: TypeAlias = NDArray[np.floating[Any]]
 Knots: TypeAlias = tuple[tuple[float, float], ...]

@@ -32,7 +32,9 @@ def chest(grid: Grid, anatomy: Anatomy) -> Chest:
     cavity = rib_cage(grid, anatomy)
     heart = mediastinum(grid, anatomy)
     under = abdomen(grid, anatomy, cavity)
-    solid = join(heart, under, power=2.6) + hila(grid, anatomy) + descending_aorta(grid, anatomy) * step(cavity - 60, 30.0)
+    solid = (
+        join(heart, under, power=2.6) + hila(grid, anatomy) + descending_aorta(grid, anatomy) * step(cavity - 60, 30.0)
+    )
     lung = np.clip(cavity - solid, 0, None)
     # Vertebrae and the tissue beside them take the midline, from the sulcus of one lung to the other's.
     beside = step(np.abs(grid.x - anatomy.shift(-45.0)) - 17.0, 5.0)
@@ -74,10 +76,14 @@ def heart_silhouette(grid: Grid, anatomy: Anatomy) -> Map:
 def hila(grid: Grid, anatomy: Anatomy) -> Map:
     """Soft mass of the lung roots beside the heart, mm; the left stands higher than the right."""
     shift = anatomy.shift(5.0)
-    right = join(ellipsoid(grid, (-43.0 + shift, 194.0), (8.0, 24.0, 10.5), -14.0),
-                 ellipsoid(grid, (-33.0 + shift, 172.0), (13.0, 17.0, 10.0), 20.0))
-    left = join(ellipsoid(grid, (38.0 + shift, 164.0), (13.0, 13.0, 11.0), 15.0),
-                ellipsoid(grid, (47.0 + shift, 182.0), (7.5, 20.0, 10.0), 10.0))
+    right = join(
+        ellipsoid(grid, (-43.0 + shift, 194.0), (8.0, 24.0, 10.5), -14.0),
+        ellipsoid(grid, (-33.0 + shift, 172.0), (13.0, 17.0, 10.0), 20.0),
+    )
+    left = join(
+        ellipsoid(grid, (38.0 + shift, 164.0), (13.0, 13.0, 11.0), 15.0),
+        ellipsoid(grid, (47.0 + shift, 182.0), (7.5, 20.0, 10.0), 10.0),
+    )
     return grid.blur(right + left, 1.8)
 
 
@@ -102,12 +108,17 @@ def bronchial_tree(grid: Grid, anatomy: Anatomy) -> tuple[tuple[Strand, ...], St
     trachea = np.array([(0, -10, 0), (0, 60, -8), (-2, 110, -16), (cx, cy, -20)]) + at
     right = np.array([(cx - 1, cy - 4, -20), (-14, cy + 12, -22), (-26, cy + 24, -24), (-36, cy + 38, -26)]) + at
     left = np.array([(cx + 1, cy - 4, -20), (14, cy + 9, -22), (31, cy + 20, -26), (46, cy + 30, -30)]) + at
-    trunk = (strand(trachea, 8.4, grid.pitch), strand(right, np.array([7.5, 6.8, 6, 5]), grid.pitch),
-                      strand(left, np.array([7, 6.2, 5.4, 4.6]), grid.pitch))
-    lobar = [((-26, cy + 22, -24), (-40, cy + 17, -26), (-54, cy + 8, -26)),
-             ((-36, cy + 38, -26), (-43, cy + 58, -30), (-52, cy + 88, -36)),
-             ((-38, cy + 42, -24), (-52, cy + 58, -6), (-64, cy + 70, 8)),
-             ((42, cy + 27, -28), (54, cy + 20, -22), (66, cy + 4, -18)),
-             ((46, cy + 30, -30), (54, cy + 52, -36), (62, cy + 84, -44))]
+    trunk = (
+        strand(trachea, 8.4, grid.pitch),
+        strand(right, np.array([7.5, 6.8, 6, 5]), grid.pitch),
+        strand(left, np.array([7, 6.2, 5.4, 4.6]), grid.pitch),
+    )
+    lobar = [
+        ((-26, cy + 22, -24), (-40, cy + 17, -26), (-54, cy + 8, -26)),
+        ((-36, cy + 38, -26), (-43, cy + 58, -30), (-52, cy + 88, -36)),
+        ((-38, cy + 42, -24), (-52, cy + 58, -6), (-64, cy + 70, 8)),
+        ((42, cy + 27, -28), (54, cy + 20, -22), (66, cy + 4, -18)),
+        ((46, cy + 30, -30), (54, cy + 52, -36), (62, cy + 84, -44)),
+    ]
     branches = [strand(np.array(p, dtype=np.float64) + at, np.array([3.4, 2.6, 1.6]), grid.pitch) for p in lobar]
     return trunk, together(branches)

@@ -114,8 +114,11 @@ class Consolidation:
     def apply(self, scene: Scene) -> Outcome:
         """A soft-edged, uneven cloud within the lung."""
         grid = scene.grid
-        across, down, a, b = {"upper": (0.50, 0.30, 40.0, 36.0), "middle": (0.42, 0.66, 42.0, 30.0),
-                              "lower": (0.42, 0.84, 52.0, 38.0)}[self.zone]
+        across, down, a, b = {
+            "upper": (0.50, 0.30, 40.0, 36.0),
+            "middle": (0.42, 0.66, 42.0, 30.0),
+            "lower": (0.42, 0.84, 52.0, 38.0),
+        }[self.zone]
         centre = scene.place(self.side, across, down)
         rng = scene.rng(11)
         lumps = 0.17 * grid.noise(rng, 26.0) + 0.16 * grid.noise(rng, 11.0) + 0.12 * grid.noise(rng, 5.0)
@@ -166,8 +169,13 @@ def _septal_lines(grid: Grid, scene: Scene) -> Map:
         for y in np.arange(236.0, 292.0, 5.2):
             wall = float(scene.anatomy.half_width(np.array(y))) - 1.5
             long, tilt = rng.uniform(9, 17), rng.normal(0, 1.2)
-            ends = np.array([(side * wall, y, 0.0), (side * (wall - long / 2), y + tilt / 2, 0.0),
-                             (side * (wall - long), y + tilt, 0.0)])
+            ends = np.array(
+                [
+                    (side * wall, y, 0.0),
+                    (side * (wall - long / 2), y + tilt / 2, 0.0),
+                    (side * (wall - long), y + tilt, 0.0),
+                ]
+            )
             total += project(grid, strand(ends, 0.55, grid.pitch, depth=2.6))
     return (SOFT - LUNG) * total
 

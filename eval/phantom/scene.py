@@ -69,8 +69,12 @@ class Scene:
             raise ValueError("the finding lies outside the film or the lung: it changes nothing")
         seen = size >= VISIBLE * size.max()
         rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
-        return Box(float(columns[0] / self.grid.columns), float(rows[0] / self.grid.rows),
-                   float((columns[-1] + 1) / self.grid.columns), float((rows[-1] + 1) / self.grid.rows))
+        return Box(
+            float(columns[0] / self.grid.columns),
+            float(rows[0] / self.grid.rows),
+            float((columns[-1] + 1) / self.grid.columns),
+            float((rows[-1] + 1) / self.grid.rows),
+        )
 
 
 def sign(side: Laterality) -> int:

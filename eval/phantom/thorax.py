@@ -34,8 +34,16 @@ class Phantom:
     heart: Box
 
 
-def render(anatomy: Anatomy, pathologies: Sequence[Pathology] = (), devices: Sequence[Pathology] = (), *,
-           rows: int = 1024, columns: int = 840, seed: int = 0, technique: Technique | None = None) -> Phantom:
+def render(
+    anatomy: Anatomy,
+    pathologies: Sequence[Pathology] = (),
+    devices: Sequence[Pathology] = (),
+    *,
+    rows: int = 1024,
+    columns: int = 840,
+    seed: int = 0,
+    technique: Technique | None = None,
+) -> Phantom:
     """The film of one patient; equal arguments give equal bytes. `seed` is the exposure's, `anatomy.seed` the person's.
 
     Raises ValueError where a finding cannot be seen on the film or contradicts another.
@@ -49,9 +57,14 @@ def render(anatomy: Anatomy, pathologies: Sequence[Pathology] = (), devices: Seq
         scene, found = item.apply(scene)
         truths += found
     pixels = finish(grid, display(grid, expose(grid, scene.line, technique, scene.rng(1)), technique), technique)
-    return Phantom(pixels.astype(np.float32), tuple(truths), anatomy.cardiothoracic_ratio,
-                   _lung_box(well, Laterality.RIGHT), _lung_box(well, Laterality.LEFT),
-                   well.bounds(heart_silhouette(grid, anatomy)))
+    return Phantom(
+        pixels.astype(np.float32),
+        tuple(truths),
+        anatomy.cardiothoracic_ratio,
+        _lung_box(well, Laterality.RIGHT),
+        _lung_box(well, Laterality.LEFT),
+        well.bounds(heart_silhouette(grid, anatomy)),
+    )
 
 
 def _lung_box(scene: Scene, side: Laterality) -> Box:

@@ -54,15 +54,19 @@ def _fronts(grid: Grid, anatomy: Anatomy) -> Map:
     shift = anatomy.shift(80.0)
     total = np.zeros((grid.rows, grid.columns))
     for side in (-1, 1):
-        corners = [(side * x + shift, y) for x, y in ((22, 118), (60, 100), (112, 104), (158, 128), (148, 172),
-                                                      (118, 206), (70, 226), (30, 214))]
+        corners = [
+            (side * x + shift, y)
+            for x, y in ((22, 118), (60, 100), (112, 104), (158, 128), (148, 172), (118, 206), (70, 226), (30, 214))
+        ]
         total += (17.0 if anatomy.sex == "male" else 9.0) * polygon(grid, corners, 11.0)
         if anatomy.sex == "female":
             drop = 6.0 * float(anatomy.quirks[8]) + 12.0 * anatomy.fat
             radii = (60.0 + 14 * anatomy.fat, 50.0 + 16 * anatomy.fat, 19.0 + 16 * anatomy.fat)
             breast = ellipsoid(grid, (side * 86.0 + shift, 236.0 + drop), radii, side * 12.0)
             # The upper slope of a breast is gradual, its lower fold sharp.
-            total += grid.blur(breast, 2.5) * step(grid.y - 218.0 - drop, 26.0) * step(side * (grid.x - shift) - 44.0, 20.0)
+            total += (
+                grid.blur(breast, 2.5) * step(grid.y - 218.0 - drop, 26.0) * step(side * (grid.x - shift) - 44.0, 20.0)
+            )
     return total
 
 

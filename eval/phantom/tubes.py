@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.interpolate import CubicSpline  # type: ignore[import-untyped]
-from scipy.ndimage import gaussian_filter  # type: ignore[import-untyped]
+from scipy.interpolate import CubicSpline
+from scipy.ndimage import gaussian_filter
 
 from eval.phantom.grid import Grid, Map
 
@@ -45,7 +45,10 @@ def strand(points: Map, radius: Map | float, pitch: float, depth: Map | float | 
 def together(strands: Sequence[Strand]) -> Strand:
     """All samples of several strands as one."""
     return Strand(
-        *(np.concatenate([getattr(s, name) for s in strands]) for name in ("xyz", "tangent", "length", "radius", "depth"))
+        *(
+            np.concatenate([getattr(s, name) for s in strands])
+            for name in ("xyz", "tangent", "length", "radius", "depth")
+        )
     )
 
 
@@ -61,8 +64,12 @@ def deposit(grid: Grid, total: Map, x: Map, y: Map, amount: Map) -> None:
     top, bottom = int(r0.min()), int(r0.max()) + 2
     cells = (bottom - top) * grid.columns
     base = (r0 - top) * grid.columns + c0
-    for offset, share in ((0, (1 - fr) * (1 - fc)), (1, (1 - fr) * fc), (grid.columns, fr * (1 - fc)),
-                          (grid.columns + 1, fr * fc)):
+    for offset, share in (
+        (0, (1 - fr) * (1 - fc)),
+        (1, (1 - fr) * fc),
+        (grid.columns, fr * (1 - fc)),
+        (grid.columns + 1, fr * fc),
+    ):
         part = np.bincount(base + offset, weights=amount * share, minlength=cells)
         total[top:bottom] += part[:cells].reshape(bottom - top, grid.columns)
 
@@ -86,9 +93,7 @@ def project(grid: Grid, tube: Strand, shell: float = 0.0, core: float = 1.0, lay
     return total
 
 
-def _project_alike(
-    grid: Grid, total: Map, tube: Strand, rows: int, shell: float, core: float, layers: int
-) -> None:
+def _project_alike(grid: Grid, total: Map, tube: Strand, rows: int, shell: float, core: float, layers: int) -> None:
     """Add to `total` the samples whose cross-section is cut into the same number of `rows`."""
     u = (np.arange(rows) + 0.5) / rows * 2 - 1
     across = np.stack([-tube.tangent[:, 1], tube.tangent[:, 0]], axis=1)

@@ -49,7 +49,9 @@ def _lateral_lung(grid: Grid, anatomy: Anatomy, front: Map) -> tuple[Map, Map]:
     fall = 62.0 * np.clip((12.0 - front) / 96.0, 0, None) ** 2 + 22.0 * np.clip((front - 12.0) / 80.0, 0, None) ** 2
     # Between the two domes only the left lung is left.
     total = total * sum(0.5 * step(anatomy.dome_top(left) + fall - grid.y, 1.5) for left in (False, True))
-    trachea = project(grid, strand(np.array([(8, -10, 0), (14, 60, 0), (24, 150, 0)], dtype=np.float64), 8.5, grid.pitch))
+    trachea = project(
+        grid, strand(np.array([(8, -10, 0), (14, 60, 0), (24, 150, 0)], dtype=np.float64), 8.5, grid.pitch)
+    )
     return grid.blur(total, 0.8), trachea
 
 
@@ -91,9 +93,16 @@ def ct_slice(anatomy: Anatomy, *, size: int = 512, level: float = 210.0, seed: i
     picture = np.full((size, size), -1000.0)
     inside_skin, muscle = oval((0, 0), (wide + 34, deep + 28), 2.4), oval((0, 0), (wide + 20, deep + 18), 2.4)
     left, right = float(anatomy.border(at, True)), float(anatomy.border(at, False))
-    layers = [(inside_skin, -100.0), (muscle, 50.0), (oval((0, 2), (wide, deep), 2.4), -840.0),
-              (oval(((left - right) / 2, 22.0), ((left + right) / 2, 48.0)), 45.0), (oval((0, -50), (26, 44)), 45.0),
-              (oval((20, -46), (12, 12)), 55.0), (oval((0, -66), (17, 14)), 260.0), (oval((0, -88), (8, 8)), 20.0)]
+    layers = [
+        (inside_skin, -100.0),
+        (muscle, 50.0),
+        (oval((0, 2), (wide, deep), 2.4), -840.0),
+        (oval(((left - right) / 2, 22.0), ((left + right) / 2, 48.0)), 45.0),
+        (oval((0, -50), (26, 44)), 45.0),
+        (oval((20, -46), (12, 12)), 55.0),
+        (oval((0, -66), (17, 14)), 260.0),
+        (oval((0, -88), (8, 8)), 20.0),
+    ]
     for angle in np.radians((28, 52, 78, 102, 126, 150)):
         for side in (-1, 1):
             centre = (side * (wide + 6) * np.sin(angle), -(deep + 6) * np.cos(angle))

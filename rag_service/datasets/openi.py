@@ -12,7 +12,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree.ElementTree import ParseError
+
+from defusedxml import ElementTree
 
 from rag_service.datasets import mesh
 from rag_service.datasets.films import DatasetError, FilmRow, read_table
@@ -55,7 +57,7 @@ def parse_report(xml: bytes) -> Report:
     """One eCitation document. DatasetError when it is not XML or names no study."""
     try:
         root = ElementTree.fromstring(xml)
-    except ElementTree.ParseError as error:
+    except ParseError as error:
         raise DatasetError("a report is not well-formed XML") from error
     uid = root.find("uId")
     if uid is None or not uid.get("id"):

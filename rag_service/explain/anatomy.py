@@ -84,7 +84,7 @@ SIDED: Final = frozenset(
 def prior(finding: str) -> NDArray[np.float32]:
     """(64, 64): the region of a finding as weights between FLOOR and 1. KeyError for one that has no place."""
     mask = np.maximum.reduce([e.mask() for e in REGIONS[finding]])
-    return np.maximum(mask, FLOOR).astype(np.float32)
+    return np.asarray(np.maximum(mask, FLOOR), np.float32)
 
 
 def side(x_min: float, x_max: float) -> Laterality:

@@ -47,6 +47,6 @@ def laterality(found: tuple[Box, ...] | None, finding: str) -> Laterality | None
     return sides.pop() if len(sides) == 1 else Laterality.BILATERAL
 
 
-def _box(place: tuple[slice, slice], weight: float, side: int) -> Box:
+def _box(place: tuple[slice, ...], weight: float, side: int) -> Box:
     rows, columns = place
     return Box(columns.start / side, rows.start / side, columns.stop / side, rows.stop / side, weight)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -23,8 +23,9 @@ class LastStage(nn.Module):
     def __init__(self, network: FilmNetwork) -> None:
         super().__init__()
         self.entry = nn.Identity()
-        self.stage = network.trunk.s4
-        self.closing = network.trunk.final_conv
+        trunk: Any = network.trunk
+        self.stage = trunk.s4
+        self.closing = trunk.final_conv
         self._network = (network,)  # a tuple: the heads are used, not registered a second time
 
     def forward(self, maps: Tensor) -> Tensor:

@@ -36,8 +36,7 @@ from rag_service.imaging.limits import Limits
 from rag_service.imaging.wire import pack_start, read_start
 
 _REFUSALS: dict[str, type[FilmError]] = {
-    kind.code: kind
-    for kind in (NotAnImage, UnsupportedFilm, TruncatedFilm, DecodeFailed, FilmTooLarge, ConstantFilm)
+    kind.code: kind for kind in (NotAnImage, UnsupportedFilm, TruncatedFilm, DecodeFailed, FilmTooLarge, ConstantFilm)
 }
 _SOURCE_ROOT = Path(__file__).resolve().parents[2]
 _CHUNK = 1 << 20

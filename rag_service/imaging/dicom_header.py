@@ -154,7 +154,7 @@ def _refuse_cut(dataset: Dataset) -> None:
             raise TruncatedFilm("the DICOM file ends inside an element")
 
 
-def _after_meta(tag: BaseTag, vr: str | None, length: int) -> bool:
+def _after_meta(tag: BaseTag, _vr: str | None, _length: int) -> bool:
     return tag.group != 2
 
 

@@ -28,4 +28,5 @@ def squeeze(pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
 def stretch(stored: NDArray[np.uint8]) -> NDArray[np.float32]:
     """uint8 (256, 256) -> float32 in [0, 1]: the 0.5th to the 99.5th percentile of grey mapped to the whole range."""
     low, high = np.percentile(stored, (_LOW, _HIGH))
-    return np.clip((stored.astype(np.float32) - low) / max(float(high - low), 1.0), 0.0, 1.0).astype(np.float32)
+    grey = (stored.astype(np.float32) - np.float32(low)) / np.float32(max(float(high - low), 1.0))
+    return np.asarray(np.clip(grey, 0.0, 1.0), np.float32)

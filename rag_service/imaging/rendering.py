@@ -38,6 +38,7 @@ class Lut:
             raise DecodeFailed("a lookup table is empty or has entries of an impossible depth")
 
     def __call__(self, values: Floats) -> Floats:
+        """Each value's entry."""
         position = np.clip(np.rint(values) - self.first, 0, self.entries.size - 1).astype(np.intp)
         greys: Floats = self.entries.astype(np.float64)[position]
         return greys

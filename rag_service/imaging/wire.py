@@ -24,5 +24,5 @@ def read_start(read_exactly: Callable[[int], bytes]) -> tuple[dict[str, Any], in
         raise ValueError("a frame header is too long")
     header = json.loads(read_exactly(header_bytes))
     if not isinstance(header, dict):
-        raise ValueError("a frame header is not an object")  # noqa: TRY004 - the form of a frame, not of an argument
+        raise ValueError("a frame header is not an object")
     return header, body_bytes

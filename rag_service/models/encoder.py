@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -46,7 +47,7 @@ def samples(axes: int, count: int = BL_TTA_SAMPLES, seed: int = BL_TTA_SEED) -> 
     """(count, axes) in (-1, 1): a scrambled Sobol set and its mirror image, so odd terms cancel; the same every time."""
     if count == 1:
         return torch.zeros(1, axes)
-    half = torch.quasirandom.SobolEngine(axes, scramble=True, seed=seed).draw(count // 2) * 2 - 1
+    half = torch.quasirandom.SobolEngine(axes, scramble=True, seed=seed).draw(count // 2) * 2 - 1  # type: ignore[no-untyped-call]
     return torch.cat([half, -half])
 
 
@@ -113,5 +114,5 @@ def load_encoder(folder: Path) -> FilmEncoder:
     return FilmEncoder(record, network)
 
 
-def _tuples(values: dict[str, object]) -> dict[str, object]:
+def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
     return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}

@@ -6,7 +6,7 @@ Shapes: B films, S pixels a side, D trunk channels, d box axes, F = 14 findings.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -72,8 +72,9 @@ class FilmNetwork(nn.Module):
         torchvision_ops.declare()
         import timm  # imports torchvision, whose operators had to be declared first
 
-        self.trunk = timm.create_model(architecture.trunk, in_chans=1, num_classes=0, pretrained=False)
-        width, axes = int(self.trunk.num_features), architecture.axes
+        trunk: Any = timm.create_model(architecture.trunk, in_chans=1, num_classes=0, pretrained=False)
+        self.trunk = trunk
+        width, axes = int(trunk.num_features), architecture.axes
         self.pool = GeneralisedMean()
         self.norm = nn.LayerNorm(width)
         self.box_centre = nn.Linear(width, axes)
@@ -94,7 +95,7 @@ class FilmNetwork(nn.Module):
 
     def stages(self, films: Tensor) -> tuple[Tensor, Tensor]:
         """Maps that enter the last trunk stage, stride 16, and those that leave it, stride 32."""
-        trunk = self.trunk
+        trunk: Any = self.trunk
         early = trunk.s3(trunk.s2(trunk.s1(trunk.stem(films))))
         return early, trunk.final_conv(trunk.s4(early))
 

@@ -22,19 +22,25 @@ MAX_EXTRA_WORDS: Final = 2
 _UPPER: Final = re.compile(r"\b(apex|apical|apices|upper)\b", re.IGNORECASE)
 _LOWER: Final = re.compile(r"\b(base|bases|basal|basilar|bibasilar|lower|costophrenic|lung base)\b", re.IGNORECASE)
 _NOT_ON_THE_FILM: Final = re.compile(
-    r"\d|\b(recommend\w*|advise\w*|suggest(?:ed)? (?:ct|follow)|correlat\w+|follow[- ]?up|ct|mri|lateral (?:view|film|radiograph)|history|"
-    r"patient|clinical\w*|symptom\w*|discussed|dictat\w+|otherwise|status post|known|surgery|surgical|resection|treatment)\b",
+    r"\d|\b(recommend\w*|advise\w*|suggest(?:ed)? (?:ct|follow)|correlat\w+|follow[- ]?up|ct|mri|"
+    r"lateral (?:view|film|radiograph)|history|patient|clinical\w*|symptom\w*|discussed|dictat\w+|otherwise|"
+    r"status post|known|surgery|surgical|resection|treatment)\b",
     re.IGNORECASE,
 )
 _NEUTRAL: Final = frozenset(
-    """a an the is are be was were there this that these no not without or and of in on at to for by with within from any evidence seen
-    visualized visualised identified present noted demonstrated appears appear appearance appreciated visible evident definite focal acute
-    obvious gross convincing suspicious normal limits size contour contours silhouette heart cardiac mediastinal mediastinum lung lungs
-    pulmonary pleural lobe lobes lower upper middle base bases apex zone zones right left bilateral bilaterally both side sided chest film
-    radiographic radiograph large small mild mildly moderate minimal tiny slight slightly patchy hazy streaky subsegmental areas area region
-    consistent compatible representing possible possibly probable probably likely may represent could suspected suggesting suggestive
-    overall unremarkable clear free spaces space fields well expanded grossly remain osseous bony structures abnormality""".split()
+    """
+    a an the is are be was were there this that these no not without or and of in on at to for by with within
+    from any evidence seen visualized visualised identified present noted demonstrated appears appear appearance
+    appreciated visible evident definite focal acute obvious gross convincing suspicious normal limits size
+    contour contours silhouette heart cardiac mediastinal mediastinum lung lungs pulmonary pleural lobe lobes
+    lower upper middle base bases apex zone zones right left bilateral bilaterally both side sided chest film
+    radiographic radiograph large small mild mildly moderate minimal tiny slight slightly patchy hazy streaky
+    subsegmental areas area region consistent compatible representing possible possibly probable probably likely
+    may represent could suspected suggesting suggestive overall unremarkable clear free spaces space fields well
+    expanded grossly remain osseous bony structures abnormality
+    """.split()
 )
+"""Words that add no claim of their own."""
 
 
 def holds(sentence: CaseSentence, decision: Decision, decisions: Mapping[str, Decision]) -> bool:

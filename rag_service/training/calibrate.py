@@ -133,7 +133,9 @@ def _gate(reader: CorpusReader, folder: Path) -> GateThresholds:
     held = np.concatenate([corpus.rows(Split.CALIBRATION, s, "frontal") for s in ("openi", "nih")])
     readings = reader.read(held)
     away = np.stack([r.presentation for r in readings])
-    far = distances(np.stack([r.pooled for r in readings]), mean, whitening.astype(np.float16).astype(np.float32))
+    far = distances(
+        np.stack([r.pooled for r in readings]), mean.astype(np.float32), whitening.astype(np.float16).astype(np.float32)
+    )
     limits = {n: _limit(away[:, i]) for i, n in enumerate(PRESENTATIONS) if n != "frontal"}
     return GateThresholds(
         presentation=limits,
@@ -175,4 +177,4 @@ def _axis_names(reader: CorpusReader) -> tuple[str, ...]:
 
 def _standard(values: NDArray[np.floating]) -> NDArray[np.float64]:
     centred = np.asarray(values, np.float64) - values.mean(0)
-    return centred / np.maximum(centred.std(0), 1e-9)
+    return np.asarray(centred / np.maximum(centred.std(0), 1e-9))

@@ -90,7 +90,7 @@ def stored_film(path: Path) -> NDArray[np.uint8]:
     """A trusted local film, squeezed and stretched as the service would, uint8 (256, 256)."""
     with Image.open(path) as image:
         grey = np.asarray(image.convert("L"), np.float32) / 255.0
-    return np.rint(stretch(squeeze(grey)) * 255.0).astype(np.uint8)
+    return np.asarray(np.rint(stretch(squeeze(grey)) * 255.0), np.uint8)
 
 
 def _pack(rows: Sequence[FilmRow], cache: Path) -> NDArray[np.uint8]:

@@ -34,6 +34,16 @@ _SHARES: Final = (
     ("not_chest", None, 0.03),
 )
 """What a batch is made of: (source, presentation, share)."""
+_WEIGHTS: Final = {
+    "findings": 1.0,
+    "tags": 0.5,
+    "presentation": 0.2,
+    "containment": 1.0,
+    "volume": 0.05,
+    "neighbours": 0.05,
+    "captions": 0.05,
+}
+"""What each loss counts for."""
 
 
 @dataclass(frozen=True)
@@ -52,17 +62,7 @@ class Plan:
     strength: augment.Strength = field(default_factory=augment.Strength)
     turned_share: float = 0.06
     inverted_share: float = 0.03
-    weights: dict[str, float] = field(
-        default_factory=lambda: {
-            "findings": 1.0,
-            "tags": 0.5,
-            "presentation": 0.2,
-            "containment": 1.0,
-            "volume": 0.05,
-            "neighbours": 0.05,
-            "captions": 0.05,
-        }  # fmt: skip
-    )
+    weights: dict[str, float] = field(default_factory=lambda: dict(_WEIGHTS))
 
     def architecture(self, tags: tuple[str, ...], sources: tuple[str, ...]) -> Architecture:
         """The network this plan trains."""

@@ -13,7 +13,10 @@ from rag_service.training.corpus import SOURCES
 
 
 def starter_cases(reader: CorpusReader, text_vectors: NDArray[np.float32]) -> StarterCases:
-    """Studies in order of id, with their rows of `text_vectors` (N, t); of several frontal films the first stands for the study. Studies without a report are left out."""
+    """Studies in order of id, with their rows of `text_vectors` (N, t).
+
+    Of several frontal films the first stands for the study; studies without a report are left out.
+    """
     corpus = reader.corpus
     frontal = (corpus.source == SOURCES.index("openi")) & (corpus.presentation == PRESENTATIONS.index("frontal"))
     first: dict[str, int] = {}

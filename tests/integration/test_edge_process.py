@@ -32,7 +32,7 @@ SCHEMA = cases_schema("box@1", "mini@1", box_dimension=4, text_dimension=6)
 MANIFEST = IndexManifest("box@1", "mini@1", "film@1", "labeler@1", 4, 6)
 PUBLIC = Scope("public")
 ENGINE_KILLS = 50
-CLIENT_KILLS = 8
+CLIENT_KILLS = 6
 BATCH = 20
 
 WRITER = """
@@ -103,18 +103,20 @@ def gone(pid: int, seconds: float) -> bool:
 
 def test_killing_the_engine_at_random_points_loses_and_doubles_nothing(store: EdgeStore) -> None:
     rng = random.Random(11)
-    kills = batch = 0
+    kills = batch = cut = 0
     while kills < ENGINE_KILLS:
         points = [a_point(batch * BATCH + i) for i in range(BATCH)]
         assert store.engine_pid is not None
-        killer = threading.Timer(rng.uniform(0.0, 0.02), kill_quietly, [store.engine_pid])
+        killer = threading.Timer(rng.uniform(0.0, 0.008), kill_quietly, [store.engine_pid])
         killer.start()
         try:
             store.upsert("cases", points)
         except StoreUnavailable:
+            cut += 1
             store.upsert("cases", points)
         killer.join()
         kills, batch = kills + 1, batch + 1
+    assert cut >= ENGINE_KILLS // 5
     assert store.ids("cases", PUBLIC) == expected_ids(batch * BATCH)
     assert verify(store, SCHEMA).damaged == ()
 
@@ -160,6 +162,22 @@ def test_the_engine_ends_with_its_parent_and_frees_the_folder(folder: Path) -> N
         writer.kill()
     assert gone(engine, 5.0)
     EdgeStore(folder, reserve_bytes=0).close()
+
+
+def test_the_engine_ends_with_its_parent_though_a_forked_child_holds_the_pipe(folder: Path) -> None:
+    program = (
+        "import os, sys, time; from pathlib import Path; from knowledge_base.edge import EdgeStore; "
+        "store = EdgeStore(Path(sys.argv[1]), reserve_bytes=0); child = os.fork(); "
+        "child and print(store.engine_pid, child, flush=True); time.sleep(60)"
+    )
+    command = [sys.executable, "-c", program, str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as parent:
+        assert parent.stdout is not None
+        engine, child = map(int, parent.stdout.readline().split())
+        parent.kill()
+        ended = gone(engine, 5.0)
+        kill_quietly(child)
+    assert ended
 
 
 def test_a_second_opener_fails_at_once_and_harms_nothing(store: EdgeStore, folder: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from knowledge_base.errors import CollectionMissing, DiskLow, StoreError, StoreProtocolError, StoreUnavailable
 from knowledge_base.schema import IndexManifest, cases_schema
-from knowledge_base.server import ServerStore
+from knowledge_base.server import ServerStore, connect
 from knowledge_base.store import Nearest, Point, Scope
 
 SCHEMA = cases_schema("box@1", "mini@1", box_dimension=4, text_dimension=6)
@@ -85,7 +85,7 @@ def server() -> Iterator[Server]:
 @pytest.fixture
 def store(server: Server) -> Iterator[ServerStore]:
     """A store that believes its collection open."""
-    connected = ServerStore.connect(server.url, read_seconds=1)
+    connected = connect(server.url, read_seconds=1)
     connected._opened["cases"] = SCHEMA
     yield connected
     connected.close()
@@ -164,7 +164,7 @@ def test_a_store_that_is_not_there_is_unavailable() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    store = ServerStore.connect(f"http://127.0.0.1:{port}", read_seconds=1)
+    store = connect(f"http://127.0.0.1:{port}", read_seconds=1)
     with pytest.raises(StoreUnavailable, match="does not answer"):
         store.open(SCHEMA, MANIFEST)
     assert store.health().reason == "the store does not answer"
@@ -184,21 +184,68 @@ def test_fewer_lists_or_vectors_than_asked_are_a_protocol_error(server: Server, 
         store.ids("cases", PUBLIC)
 
 
-def test_a_collection_of_another_program_is_not_taken_over(server: Server) -> None:
+def collection_info(metadata: object, *indexed: str) -> dict[str, Any]:
+    optimizer = {"deleted_threshold": 0.2, "vacuum_min_vector_number": 1000, "default_segment_number": 0}
     config = {
         "params": {},
         "hnsw_config": {"m": 16, "ef_construct": 100, "full_scan_threshold": 10000},
-        "optimizer_config": {"deleted_threshold": 0.2, "vacuum_min_vector_number": 1000, "default_segment_number": 0},
-        "metadata": {"somebody": "else"},
+        "optimizer_config": {**optimizer, "flush_interval_sec": 5},
+        "metadata": metadata,
     }
-    config["optimizer_config"]["flush_interval_sec"] = 5
-    info = {"status": "green", "optimizer_status": "ok", "segments_count": 1, "config": config, "payload_schema": {}}
+    indexes = {key: {"data_type": "keyword", "points": 0} for key in indexed}
+    status = {"status": "green", "optimizer_status": "ok", "segments_count": 1}
+    return {**status, "config": config, "payload_schema": indexes}
+
+
+def test_a_new_collection_is_made_with_its_layout_and_its_missing_indexes(server: Server) -> None:
+    layout = {"schema": SCHEMA.as_json(), "manifest": MANIFEST.as_json()}
+    made: list[str] = []
+
+    def answer(method: str, path: str) -> Answer:
+        if method == "PUT":
+            made.append(path.split("?", maxsplit=1)[0])
+            done = {"operation_id": 1, "status": "completed"}
+            return 200, {}, result(True if path.startswith("/collections/cases?") else done)
+        if path.endswith("/exists"):
+            return 200, {}, result({"exists": bool(made)})
+        return 200, {}, result(collection_info(layout, *(set(SCHEMA.payload_indexes) - {"tenant", "withdrawn"})))
+
+    server.answer = answer
+    store = connect(server.url, read_seconds=1)
+    assert store.manifest("cases") is None
+    store.open(SCHEMA, MANIFEST)
+    assert made == ["/collections/cases", "/collections/cases/index", "/collections/cases/index"]
+    assert store.manifest("cases") == MANIFEST
+    store.close()
+
+
+def test_another_process_that_makes_the_collection_first_is_no_error(server: Server) -> None:
+    layout = {"schema": SCHEMA.as_json(), "manifest": MANIFEST.as_json()}
+    tried: list[str] = []
+
+    def answer(method: str, path: str) -> Answer:
+        if method == "PUT":
+            tried.append(path)
+            return 409, {}, b"{}"
+        if path.endswith("/exists"):
+            return 200, {}, result({"exists": bool(tried)})
+        return 200, {}, result(collection_info(layout, *SCHEMA.payload_indexes))
+
+    server.answer = answer
+    store = connect(server.url, read_seconds=1)
+    store.open(SCHEMA, MANIFEST)
+    assert len(tried) == 1
+    store.close()
+
+
+def test_a_collection_of_another_program_is_not_taken_over(server: Server) -> None:
+    info = collection_info({"somebody": "else"})
 
     def answer(method: str, path: str) -> Answer:
         return 200, {}, result({"exists": True} if path.endswith("/exists") else info)
 
     server.answer = answer
-    store = ServerStore.connect(server.url, read_seconds=1)
+    store = connect(server.url, read_seconds=1)
     with pytest.raises(StoreProtocolError, match="was not made by this program"):
         store.open(SCHEMA, MANIFEST)
     assert all(line.startswith("GET") for line in server.asked)

@@ -22,11 +22,22 @@ from knowledge_base.findings import Laterality
 RIGHT, LEFT = Laterality.RIGHT, Laterality.LEFT
 PATIENT = Anatomy(seed=4)
 ITEMS: tuple[Pathology, ...] = (
-    pathology.PleuralEffusion(RIGHT), pathology.PleuralEffusion(LEFT, 50.0), pathology.Pneumothorax(LEFT),
-    pathology.Nodule(RIGHT), pathology.Nodule(LEFT, 0.6, 0.3, 40.0), pathology.Consolidation(RIGHT, "upper"),
-    pathology.Consolidation(LEFT, "lower"), pathology.Atelectasis(RIGHT), pathology.RibFracture(LEFT),
-    pathology.HiatalHernia(), devices.EndotrachealTube(), devices.NasogastricTube(), devices.NasogastricTube(misplaced=True),
-    devices.CentralVenousLine(), devices.Pacemaker(), devices.SternalWires(),
+    pathology.PleuralEffusion(RIGHT),
+    pathology.PleuralEffusion(LEFT, 50.0),
+    pathology.Pneumothorax(LEFT),
+    pathology.Nodule(RIGHT),
+    pathology.Nodule(LEFT, 0.6, 0.3, 40.0),
+    pathology.Consolidation(RIGHT, "upper"),
+    pathology.Consolidation(LEFT, "lower"),
+    pathology.Atelectasis(RIGHT),
+    pathology.RibFracture(LEFT),
+    pathology.HiatalHernia(),
+    devices.EndotrachealTube(),
+    devices.NasogastricTube(),
+    devices.NasogastricTube(misplaced=True),
+    devices.CentralVenousLine(),
+    devices.Pacemaker(),
+    devices.SternalWires(),
 )
 
 
@@ -155,8 +166,10 @@ def test_every_case_renders_and_the_command_writes(tmp_path: object) -> None:
     from pathlib import Path
 
     assert set(CASES) == {"demo", "normal", "pneumothorax", "nodule", "devices", "edema", "consolidation"}
-    labels = {n: [t.label for t in render(c.anatomy, c.pathologies, c.devices, rows=96, columns=80).findings]
-              for n, c in CASES.items()}
+    labels = {
+        n: [t.label for t in render(c.anatomy, c.pathologies, c.devices, rows=96, columns=80).findings]
+        for n, c in CASES.items()
+    }
     assert labels["demo"] == ["Cardiomegaly", "Pleural Effusion"] and labels["normal"] == []
     out = Path(str(tmp_path)) / "film.png"
     main([str(out), "--case", "normal", "--truth", str(out.with_suffix(".json"))])

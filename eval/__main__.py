@@ -1,0 +1,129 @@
+"""python -m eval TASK: measure the service. Every number it prints carries its counts, seed and signature."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from knowledge_base.errors import StoreError
+from rag_service import settings as environment
+from rag_service.datasets.films import DatasetError, Split
+from rag_service.errors import ServiceError
+from rag_service.settings import Settings, SettingsError
+
+Result = tuple[dict[str, Any], str]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line. Exit codes: 0 ok, 1 failed, 2 usage (also a folder that is not laid out as it should be), 3 damaged."""
+    options = _parser().parse_args(arguments)
+    try:
+        settings = environment.load()
+        result, table = _TASKS[options.task](settings, options)
+    except (SettingsError, DatasetError) as error:
+        return _fail(error, 2)
+    except ServiceError as error:
+        return _fail(error, error.exit_code)
+    except StoreError as error:
+        return _fail(error, 1)
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n", "utf-8")
+    print(table)
+    return 0
+
+
+def _labels(settings: Settings, options: argparse.Namespace) -> Result:
+    from eval import films, labels
+    from rag_service.wiring import build_reader
+
+    reader = build_reader(settings)
+    predictions = labels.predict(films.read(options.folder, options.split), reader.encoder, reader.calibration)
+    if options.predictions:
+        labels.write_predictions(predictions, options.predictions)
+    result = labels.measure(predictions, reader.calibration, reader.encoder.record.id, options.seed)
+    return result, labels.table(result)
+
+
+def _retrieval(settings: Settings, options: argparse.Namespace) -> Result:
+    from eval import films, retrieval
+    from rag_service.datasets import openi
+    from rag_service.models.starter import load_starter
+    from rag_service.models.text import NAME, load_text_encoder
+    from rag_service.wiring import build_reader
+
+    encoder = build_reader(settings).encoder
+    cases = load_starter(Path(settings.model_folder), encoder.record.id, NAME)
+    base = retrieval.gallery(cases, openi.reports(openi.bundled_archive()))
+    rows = films.read(options.folder, options.split)
+    told = retrieval.indications(options.folder)
+    result = retrieval.measure(rows, base, encoder, load_text_encoder(), told, options.seed)
+    return result, retrieval.table(result)
+
+
+def _labeler(_: Settings, options: argparse.Namespace) -> Result:
+    from eval import labeler
+
+    measured = labeler.measure(labeler.load(options.folder), options.seed)
+    return measured.to_json(), measured.table()
+
+
+def _grounding(settings: Settings, options: argparse.Namespace) -> Result:
+    from eval import grounding
+    from rag_service.wiring import build_reader
+
+    result = grounding.measure(options.folder, build_reader(settings), options.split, options.seed)
+    return result, grounding.table(result)
+
+
+def _speed(settings: Settings, options: argparse.Namespace) -> Result:
+    from eval import speed
+    from rag_service.wiring import build_service
+
+    if options.store:
+        settings = replace(settings, store=options.store)
+    result = speed.measure(lambda: build_service(settings), options.repeats)
+    return result, speed.table(result)
+
+
+_TASKS: dict[str, Callable[[Settings, argparse.Namespace], Result]] = {
+    "labels": _labels,
+    "retrieval": _retrieval,
+    "labeler": _labeler,
+    "grounding": _grounding,
+    "speed": _speed,
+}
+
+
+def _fail(error: Exception, code: int) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", type=Path, help="write the result to this file")
+    common.add_argument("--seed", type=int, default=7, help="seed of the bootstrap and the random baseline")
+    of_films = argparse.ArgumentParser(add_help=False)
+    of_films.add_argument("folder", type=Path, help="laid out as Open-i or NIH ChestX-ray14")
+    of_films.add_argument("--split", type=Split, choices=tuple(Split), help="only this split of the training program")
+    parser = argparse.ArgumentParser(prog="python -m eval", description=__doc__)
+    tasks = parser.add_subparsers(dest="task", required=True)
+    labels = tasks.add_parser("labels", parents=[common, of_films], help="the 14 findings from films alone")
+    labels.add_argument("--predictions", type=Path, help="write a CSV of probabilities: file, one column a label")
+    tasks.add_parser("retrieval", parents=[common, of_films], help="are near cases alike?")
+    tasks.add_parser("grounding", parents=[common, of_films], help="boxes against radiologists' boxes")
+    reports = tasks.add_parser("labeler", parents=[common], help="the labeler against MeSH tags and a second labeler")
+    reports.add_argument("folder", type=Path, help="holds NLMCXR_reports.tgz")
+    speed = tasks.add_parser("speed", parents=[common], help="time and memory of the running service")
+    speed.add_argument("--repeats", type=int, default=20)
+    speed.add_argument("--store", help="folder of the embedded index, or the URL of a Qdrant server")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
