@@ -40,10 +40,8 @@ def measure(build: Callable[[], RadiographService], repeats: int) -> dict[str, A
             drafted += answer.status == "draft"
             for stage, seconds in watch.seconds.items():
                 stages.setdefault(stage, []).append(seconds)
-        searches = [
-            _timed(lambda f=film: service.search(SearchRequest(f, limit=10))) for film in films for _ in range(3)
-        ]  # type: ignore[misc]
-        words = [_timed(lambda: service.search(SearchRequest(text="right pleural effusion"))) for _ in range(repeats)]
+        searches = [_timed(service, SearchRequest(film, limit=10)) for film in films for _ in range(3)]
+        words = [_timed(service, SearchRequest(text="right pleural effusion")) for _ in range(repeats)]
     finally:
         service.close()
     return {
