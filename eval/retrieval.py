@@ -83,7 +83,7 @@ def measure(
 def table(result: dict[str, Any]) -> str:
     """The result for a reader."""
     lines = [f"{result['n_queries']} queries, {result['n_gallery']} cases, seed {result['seed']}"]
-    for part in ("all", "abnormal"):
+    for part in (p for p in ("all", "abnormal") if p in result):
         lines.append(f"{part} ({result[part]['n']} queries)   mAP    nDCG@10  P@5")
         for name, v in result[part]["methods"].items():
             lines.append(f"  {name:8s} {v['map']:.3f}  {v['ndcg_at_10']:.3f}  {v['p_at_5']:.3f}")

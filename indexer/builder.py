@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 import numpy as np
@@ -16,8 +16,8 @@ from indexer.studies import Skipped, Study
 from knowledge_base.cases import to_payload, to_point
 from knowledge_base.findings import Polarity
 from knowledge_base.records import BoxLatent, Case, CaseSentence, Mention
-from knowledge_base.schema import CASES, CollectionSchema
-from knowledge_base.store import SHA256, KnowledgeStore, Point, Scope
+from knowledge_base.schema import CASES, WITHDRAWN, CollectionSchema
+from knowledge_base.store import SHA256, VECTORS_SHA256, KnowledgeStore, Point, Scope
 from rag_service.errors import FilmError
 from rag_service.imaging.decode import decode
 from rag_service.imaging.decode_pool import DecodePool
@@ -89,7 +89,7 @@ class Builder:
             else:
                 cases.append((item, self.case(item)))
         known = self._known([c.id for _, c in cases])
-        fresh = [(s, c) for s, c in cases if known.get(c.id) != to_payload(c)[SHA256]]
+        fresh = [(s, c) for s, c in cases if known.get(c.id) != _words(to_payload(c))]
         summary.unchanged += len(cases) - len(fresh)
         points = self._points(fresh, summary)
         if points:
@@ -113,10 +113,10 @@ class Builder:
             age_years=study.age_years,
         )
 
-    def _known(self, ids: Sequence[UUID]) -> dict[UUID, str]:
-        """Payload checksums of cases that are stored already."""
+    def _known(self, ids: Sequence[UUID]) -> dict[UUID, dict[str, Any]]:
+        """What cases that are stored already say (see `_words`)."""
         fetched = self.store.get(CASES, ids, Scope(self.tenant, also_public=False)) if ids else None
-        return {p.id: p.payload[SHA256] for p in fetched.points} if fetched else {}
+        return {p.id: _words(p.payload) for p in fetched.points} if fetched else {}
 
     def _points(self, cases: Sequence[tuple[Study, Case]], summary: Summary) -> list[Point]:
         read: list[tuple[Case, BoxLatent | None]] = []
@@ -132,6 +132,11 @@ class Builder:
         if study.film is None:
             return None
         return self.encoder.read(decode(study.film.read_bytes(), pool=self.decoder)).box
+
+
+def _words(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """A case's payload without what the store adds to it: its checksums and whether it was withdrawn."""
+    return {k: v for k, v in payload.items() if k not in {SHA256, VECTORS_SHA256, WITHDRAWN}}
 
 
 def labelled(labels: Sequence[str]) -> tuple[str, tuple[CaseSentence, ...]]:

@@ -177,7 +177,7 @@ def load_calibration(folder: Path, model: str) -> Calibration:
     try:
         raw = json.loads((folder / FILE).read_text("utf-8"))
         calibration = _parse(raw)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise BadWeights(f"{FILE} is absent or malformed in the model folder") from error
     if calibration.model != model:
         raise BadWeights(f"{FILE} belongs to {calibration.model}, the model is {model}")

@@ -26,7 +26,9 @@ class CaseRetriever(BaseRetriever):
         service: RadiographService = self.service
         answer = service.search(SearchRequest(text=query, limit=self.limit, tenant=self.tenant))
         cases = [
-            Document(page_content=c.excerpt, id=c.id, metadata={"kind": "case", "score": c.score, "labels": list(c.labels)})
+            Document(
+                page_content=c.excerpt, id=c.id, metadata={"kind": "case", "score": c.score, "labels": list(c.labels)}
+            )
             for c in answer.cases
         ]
         passages = [Document(page_content=p.quote, id=p.id, metadata={"kind": p.kind}) for p in answer.passages]

@@ -30,8 +30,8 @@ class Settings:
     deadline_seconds: float = 30.0
     max_upload_mib: int = 100
     api_key: str | None = None
-    torch_threads: int = 0
-    """0 leaves torch's own choice (the number of cores)."""
+    torch_threads: int = 1
+    """Per worker; 0 leaves torch's own choice. One is fastest where workers share cores: threads that wait, spin."""
     reserve_mib: int = 1024
     """Free disk below which nothing is indexed."""
 

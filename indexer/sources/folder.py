@@ -8,6 +8,7 @@ or a number of a person is blanked before anything is stored.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -24,9 +25,17 @@ MAX_REPORT: Final = 64 << 10
 
 
 def studies(folder: Path) -> Iterator[Study | Skipped]:
-    """One study per row, in the order of the table. DatasetError when the table is missing or lacks a required column."""
+    """One study per row, in the order of the table; a study named twice counts once, in its first row that can be read.
+
+    DatasetError when the table is missing or lacks a required column.
+    """
+    seen: set[str] = set()
     for number, row in enumerate(read_table(folder / TABLE, REQUIRED), 2):
-        yield _study(folder, row, f"line {number}")
+        found = _study(folder, row, f"line {number}")
+        if isinstance(found, Study) and found.study in seen:
+            found = Skipped(found.study, "study_repeated")
+        seen.add(found.study)
+        yield found
 
 
 def _study(folder: Path, row: dict[str, str], line: str) -> Study | Skipped:
@@ -43,7 +52,7 @@ def _study(folder: Path, row: dict[str, str], line: str) -> Study | Skipped:
     age = (row.get("age") or "").strip()
     return Study(
         SOURCE, study, patient, film, blank(text), view=row.get("view") or None, sex=row.get("sex") or None,
-        age_years=int(age) if age.isdigit() and int(age) <= 120 else None,
+        age_years=int(age) if re.fullmatch(r"[0-9]{1,3}", age) and int(age) <= 120 else None,
     )  # fmt: skip
 
 

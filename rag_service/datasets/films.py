@@ -55,12 +55,15 @@ class FilmRow:
 
 
 def read_table(path: Path, required: tuple[str, ...]) -> list[dict[str, str]]:
-    """Rows of a CSV with a header; DatasetError when the file or a required column is missing."""
+    """Rows of a CSV with a header; DatasetError when the file or a required column is missing, or it is no UTF-8 text."""
     if not path.is_file():
         raise DatasetError(f"{path.name} is missing from {path.parent.name}/")
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets write the mark
         reader = csv.DictReader(file)
-        missing = [c for c in required if c not in (reader.fieldnames or ())]
-        if missing:
-            raise DatasetError(f"{path.name} lacks the columns {', '.join(missing)}")
-        return list(reader)
+        try:
+            missing = [c for c in required if c not in (reader.fieldnames or ())]
+            if missing:
+                raise DatasetError(f"{path.name} lacks the columns {', '.join(missing)}")
+            return list(reader)
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise DatasetError(f"{path.name} is no table in UTF-8") from error

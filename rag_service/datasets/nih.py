@@ -124,5 +124,5 @@ def _film(path: Path, row: Mapping[str, str], patient: str, names: str) -> FilmR
 
 
 def _age(text: str) -> int | None:
-    digits = "".join(c for c in text if c.isdigit())
-    return int(digits) if digits and int(digits) <= 120 else None
+    digits = "".join(c for c in text if c in "0123456789")
+    return int(digits) if 1 <= len(digits) <= 4 and int(digits) <= 120 else None

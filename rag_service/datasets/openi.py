@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 import tarfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from xml.etree.ElementTree import ParseError
 
-from defusedxml import ElementTree
+from defusedxml import DefusedXmlException, ElementTree
 
 from rag_service.datasets import mesh
 from rag_service.datasets.films import DatasetError, FilmRow, read_table
@@ -54,11 +55,13 @@ def bundled_archive() -> Path:
 
 
 def parse_report(xml: bytes) -> Report:
-    """One eCitation document. DatasetError when it is not XML or names no study."""
+    """One eCitation document. DatasetError when it is not XML, declares entities, or names no study."""
     try:
         root = ElementTree.fromstring(xml)
     except ParseError as error:
         raise DatasetError("a report is not well-formed XML") from error
+    except DefusedXmlException as error:
+        raise DatasetError("a report declares entities or refers outside itself") from error
     uid = root.find("uId")
     if uid is None or not uid.get("id"):
         raise DatasetError("a report names no study (uId)")
@@ -116,12 +119,15 @@ def _archive_of(folder: Path) -> Path:
 
 
 def _members(archive: Path) -> Iterator[bytes]:
-    with tarfile.open(archive) as tar:
-        for member in tar:
-            if member.isfile() and member.name.endswith(".xml") and member.size <= MAX_REPORT_BYTES:
-                file = tar.extractfile(member)
-                if file is not None:
-                    yield file.read()
+    try:
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                if member.isfile() and member.name.endswith(".xml") and member.size <= MAX_REPORT_BYTES:
+                    file = tar.extractfile(member)
+                    if file is not None:
+                        yield file.read()
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        raise DatasetError(f"{archive.name} is no archive or is cut short") from error
 
 
 def _study_of(stem: str) -> str:

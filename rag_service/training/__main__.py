@@ -11,10 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from rag_service.calibration import load_calibration
+from rag_service.models.catalogue import load_record
 from rag_service.models.encoder import load_encoder
 from rag_service.models.starter import save_starter
 from rag_service.models.text import load_text_encoder
 from rag_service.training.calibrate import CorpusReader, calibrate
+from rag_service.training.card import write_card
 from rag_service.training.corpus import SOURCES, Corpus, build
 from rag_service.training.export import export
 from rag_service.training.loop import Plan, Trainer, text_vectors
@@ -34,6 +37,11 @@ def main(arguments: list[str] | None = None) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         Trainer(corpus, vectors, plan, folder).run()
         return 0
+    if options.task == "card":
+        record = load_record(options.out)
+        calibration = load_calibration(options.out, record.id)
+        write_card(options.out, record, calibration, corpus, plan, options.figures, options.note)
+        return 0
     return _pack(corpus, vectors, plan, options)
 
 
@@ -51,11 +59,15 @@ def _pack(corpus: Corpus, vectors: NDArray[np.float32], plan: Plan, options: arg
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m rag_service.training", description=__doc__)
     parser.add_argument(
-        "task", choices=("encoder", "pack"), help="encoder: train; pack: export, calibrate, starter cases"
+        "task",
+        choices=("encoder", "pack", "card"),
+        help="train; export, calibrate and pack starter cases; write the card",
     )
     parser.add_argument("--data", type=Path, required=True, help="folder holding openi/, nih/, ...")
     parser.add_argument("--work", type=Path, default=Path("build/training"), help="checkpoints, cache and log")
     parser.add_argument("--out", type=Path, default=Path("rag_service/weights"), help="where pack writes")
+    parser.add_argument("--figures", type=Path, nargs="*", default=[], help="JSON of eval runs, for the card")
+    parser.add_argument("--note", default="", help="a sentence on how the run went, for the card")
     parser.add_argument("--version", default="1", help="version of the packed model")
     parser.add_argument("--steps", type=int, default=Plan().steps)
     parser.add_argument("--seed", type=int, default=Plan().seed)

@@ -1,0 +1,137 @@
+"""Writes the model card from the run: record, data, calibration, and the figures that `python -m eval ... --json` printed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from knowledge_base.findings import FINDINGS
+from rag_service.calibration import Calibration
+from rag_service.datasets.films import Split
+from rag_service.models.catalogue import ModelRecord
+from rag_service.training.corpus import SOURCES, Corpus
+from rag_service.training.loop import Plan
+
+CARD_FILE: Final = "MODEL_CARD.md"
+
+
+def write_card(
+    folder: Path,
+    record: ModelRecord,
+    calibration: Calibration,
+    corpus: Corpus,
+    plan: Plan,
+    figures: Sequence[Path],
+    note: str,
+) -> None:
+    """Write MODEL_CARD.md beside the weights. `figures` are JSON files of eval runs, in the order to be shown."""
+    lines = [
+        *_head(record),
+        *_data(corpus, calibration),
+        *_training(plan, note),
+        *(line for path in figures for line in _figure(path.stem, json.loads(path.read_text("utf-8")))),
+        *_operating_points(calibration),
+        *_limits(),
+    ]
+    (folder / CARD_FILE).write_text("\n".join(lines) + "\n", "utf-8")
+
+
+def _head(record: ModelRecord) -> Iterator[str]:
+    yield f"# {record.id}"
+    yield ""
+    yield "**Research use only. Not a medical device. A clinician decides.**"
+    yield ""
+    yield f"- weights `{record.file}`, SHA-256 `{record.sha256}`"
+    yield f"- trunk {record.architecture['trunk']}, {record.architecture['side']} px, box of {record.architecture['axes']} axes"
+    yield f"- preprocessing {record.preprocessing}"
+    yield f"- terms: {record.terms}"
+    yield ""
+
+
+def _data(corpus: Corpus, calibration: Calibration) -> Iterator[str]:
+    yield "## Data"
+    yield ""
+    yield "Films by source and split; a patient is in one split only (a fixed hash of source and patient)."
+    yield ""
+    yield "| source | " + " | ".join(Split) + " |"
+    yield "|---|" + "---|" * len(Split)
+    for index, source in enumerate(SOURCES):
+        counts = [int(((corpus.source == index) & (corpus.split == s.value)).sum()) for s in Split]
+        yield f"| {source} | " + " | ".join(map(str, counts)) + " |"
+    yield ""
+    yield f"Calibrated on {calibration.sample}. Open-i labels come from its hand-coded MeSH tags, NIH labels are text-mined with"
+    yield "radiologists' opacity readings where there are any; a finding that a source does not label is masked."
+    yield ""
+
+
+def _training(plan: Plan, note: str) -> Iterator[str]:
+    yield "## Training"
+    yield ""
+    stages = ", ".join(f"{share:.0%} of steps at {side} px" for share, side in plan.stages)
+    yield f"From random weights, {plan.steps} steps of {plan.batch} films, seed {plan.seed}; {stages}. Never mirrored."
+    if note:
+        yield ""
+        yield note
+    yield ""
+
+
+def _figure(name: str, result: Mapping[str, Any]) -> Iterator[str]:
+    yield f"## Measured: {name}"
+    yield ""
+    if "macro_auroc" in result:
+        yield from _label_figures(result)
+    elif "map" in result:
+        yield from _retrieval_figures(result)
+    else:
+        yield "```json"
+        yield json.dumps(result, indent=1)
+        yield "```"
+    yield ""
+
+
+def _label_figures(result: Mapping[str, Any]) -> Iterator[str]:
+    low, high = result["macro_auroc_ci"]
+    yield f"{result['n_films']} films of {result['n_studies']} studies, seed {result['seed']}."
+    yield f"Macro-AUROC **{result['macro_auroc']:.3f}** [{low:.3f}, {high:.3f}] over {len(result['labels_in_macro'])} findings,"
+    yield f"element accuracy {result['element_accuracy']:.3f}, label-F1 macro {result['label_f1_macro']:.3f}"
+    yield f"and micro {result['label_f1_micro']:.3f}, Brier {result['brier_macro']:.3f}, ECE {result['ece_macro']:.3f}."
+    yield ""
+    yield "| finding | AUROC | F1 | Brier | ECE | positive | studies |"
+    yield "|---|---|---|---|---|---|---|"
+    for finding, v in result["per_label"].items():
+        numbers = " | ".join("-" if v[k] is None else f"{v[k]:.3f}" for k in ("auroc", "f1", "brier", "ece"))
+        yield f"| {finding} | {numbers} | {v['positives']} | {v['studies']} |"
+
+
+def _retrieval_figures(result: Mapping[str, Any]) -> Iterator[str]:
+    yield f"{result['n_queries']} queries, {result['n_gallery']} cases, seed {result['seed']}."
+    yield ""
+    yield "| queries | method | mAP | nDCG@10 | P@5 |"
+    yield "|---|---|---|---|---|"
+    for part in ("all", "abnormal"):
+        for name, v in result[part]["methods"].items():
+            yield f"| {part} ({result[part]['n']}) | {name} | {v['map']:.3f} | {v['ndcg_at_10']:.3f} | {v['p_at_5']:.3f} |"
+
+
+def _operating_points(calibration: Calibration) -> Iterator[str]:
+    yield "## Operating points"
+    yield ""
+    yield "| finding | spoken of | state | flag | deny | positives in calibration | AUROC there |"
+    yield "|---|---|---|---|---|---|---|"
+    for finding in FINDINGS:
+        v = calibration.findings[finding]
+        auroc = "-" if v.auroc is None else f"{v.auroc:.3f}"
+        yield f"| {finding} | {v.reliability} | {v.state:.3f} | {v.flag:.3f} | {v.deny:.3f} | {v.positives} | {auroc} |"
+    yield ""
+
+
+def _limits() -> Iterator[str]:
+    yield "## Limits"
+    yield ""
+    yield "- Trained on a few thousand films of two North American hospitals and published figures; other devices, children and"
+    yield "  other populations are not what it knows. The gate turns away what is far from its films, not all it misreads."
+    yield "- Small nodules, fractures and the position of tubes are beyond its resolution."
+    yield "- Boxes are saliency inside an anatomical prior, not segmentations; `python -m eval grounding` says how good they are."
+    yield "- A finding it does not speak of is listed as not assessed: absence from the draft is not absence from the film."
