@@ -52,7 +52,7 @@ DRAFT: Final[dict[str, Any]] = {
     "abstain_reasons": [],
     "findings": [_FINDING],
     "impression": "Small right pleural effusion.",
-    "not_assessed": [{"label": "Fracture", "reason": "too_few_cases"}],
+    "not_assessed": [{"label": "Fracture", "reason": "too_few_cases_to_calibrate", "possible": False, "p": 0.03}],
     "similar_cases": [_SIMILAR],
     "out_of_distribution": {"score": 0.31, "threshold": 0.9},
     "checks": {"sentences_dropped": 1, "citations_verified": True},

@@ -94,6 +94,8 @@ class NotAssessed(Schema):
 
     label: str
     reason: str
+    possible: bool = Field(description="The probability reached the flag, but no sentence could be quoted.")
+    p: float | None
 
 
 class SimilarCase(Schema):

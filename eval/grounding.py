@@ -16,7 +16,7 @@ from tqdm import tqdm
 from eval import films, scores
 from knowledge_base.findings import Laterality
 from rag_service.datasets import nih
-from rag_service.datasets.films import FilmRow, Split
+from rag_service.datasets.films import DatasetError, FilmRow, Split
 from rag_service.explain.anatomy import SIDED, prior, side
 from rag_service.explain.boxes import boxes, laterality
 from rag_service.imaging.decode import decode
@@ -33,6 +33,8 @@ def measure(folder: Path, reader: Reader, split: Split | None, seed: int) -> dic
     for box in nih.boxes(folder):
         if Path(box.image).stem in rows:
             wanted.setdefault((Path(box.image).stem, box.finding), []).append(box)
+    if not wanted:
+        raise DatasetError(f"{folder.name}/ holds no reader box of a film that is measured")
     scored = [
         _score(rows[film], finding, drawn, reader) for (film, finding), drawn in tqdm(wanted.items(), unit="film")
     ]

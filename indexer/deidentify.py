@@ -13,9 +13,9 @@ _MONTHS: Final = (
 _PATTERNS: Final = (
     re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]+"),
     re.compile(r"\b\d{1,4}[/.-]\d{1,2}[/.-]\d{2,4}\b"),
-    re.compile(
-        rf"\b\d{{1,2}}\s+(?:{_MONTHS})\s+\d{{2,4}}\b|\b(?:{_MONTHS})\s+\d{{1,2}}(?:,)?\s+\d{{2,4}}\b", re.IGNORECASE
-    ),
+    re.compile(rf"\b\d{{1,2}}(?:st|nd|rd|th)?\s+(?:of\s+)?(?:{_MONTHS})\.?,?\s+\d{{2,4}}\b", re.IGNORECASE),
+    re.compile(rf"\b(?:{_MONTHS})\.?\s+\d{{1,2}}(?:st|nd|rd|th)?,?\s+\d{{2,4}}\b", re.IGNORECASE),
+    re.compile(rf"\b(?:{_MONTHS})\.?,?\s+(?:19|20)\d{{2}}\b", re.IGNORECASE),
     re.compile(
         r"\b(?:mrn|id|accession|acc|nhs|ssn)\s*(?:no\.?|number|#)?\s*[:#]?\s*[A-Z]{0,3}\d[\w-]{2,}", re.IGNORECASE
     ),

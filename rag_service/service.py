@@ -47,7 +47,7 @@ from rag_service.requests import DraftRequest, SearchRequest
 
 NEAR: Final = 40
 """Cases looked at around the film; denied findings take their sentences from these."""
-STATING: Final = 24
+STATING: Final = 60
 """Cases looked at that state a finding the film may show."""
 PASSAGES: Final = 2
 SIMILAR: Final = 5
@@ -168,7 +168,6 @@ class RadiographService:
         watch.lap("search")
         composed = compose(decisions, evidence)
         watch.lap("compose")
-        silent = [n.label for n in composed.not_assessed]
         with store_errors():
             coverage = self._memory.cases.coverage(request.tenant)
         watch.lap("coverage")
@@ -176,7 +175,7 @@ class RadiographService:
             status=Status.DRAFT,
             abstain_reasons=(),
             findings=composed.findings,
-            impression=impression(composed.findings, silent),
+            impression=impression(composed.findings, composed.not_assessed),
             not_assessed=composed.not_assessed,
             similar_cases=tuple(map(similar_case, near[:SIMILAR])),
             out_of_distribution=verdict.out_of_distribution,

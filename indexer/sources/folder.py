@@ -32,9 +32,10 @@ def studies(folder: Path) -> Iterator[Study | Skipped]:
     seen: set[str] = set()
     for number, row in enumerate(read_table(folder / TABLE, REQUIRED), 2):
         found = _study(folder, row, f"line {number}")
-        if isinstance(found, Study) and found.study in seen:
-            found = Skipped(found.study, "study_repeated")
-        seen.add(found.study)
+        if isinstance(found, Study):
+            if found.study in seen:
+                found = Skipped(found.study, "study_repeated")
+            seen.add(found.study)
         yield found
 
 
@@ -60,10 +61,14 @@ def _inside(folder: Path, name: str | None) -> Path | None:
     """The file of that name, which must exist and lie inside the folder once links are followed."""
     if not (name or "").strip():
         return None
-    path = (folder / str(name).strip()).resolve()
+    try:
+        path = (folder / str(name).strip()).resolve()
+        present = path.is_file()
+    except (OSError, RuntimeError, ValueError) as error:  # a name too long, links in a circle, a null character
+        raise DatasetError("file_missing") from error
     if not path.is_relative_to(folder.resolve()):
         raise DatasetError("path_outside_folder")
-    if not path.is_file():
+    if not present:
         raise DatasetError("file_missing")
     return path
 

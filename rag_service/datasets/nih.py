@@ -125,4 +125,7 @@ def _film(path: Path, row: Mapping[str, str], patient: str, names: str) -> FilmR
 
 def _age(text: str) -> int | None:
     digits = "".join(c for c in text if c in "0123456789")
-    return int(digits) if 1 <= len(digits) <= 4 and int(digits) <= 120 else None
+    if not 1 <= len(digits) <= 4:
+        return None
+    years = int(digits) // {"M": 12, "W": 52, "D": 365}.get(text.strip()[-1].upper(), 1)  # "013M" is 13 months
+    return years if years <= 120 else None

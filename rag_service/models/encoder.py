@@ -79,7 +79,8 @@ class FilmEncoder:
             points = reading.centre[:, None] + reading.radius[:, None] * self._samples
             chances = torch.sigmoid(network.logits(points))
             mean, spread = chances.mean(1), chances.std(1, correction=0)
-        if not all(bool(torch.isfinite(t).all()) for t in (mean, reading.centre, reading.radius)):
+        finite = (mean, reading.centre, reading.radius, reading.presentation)
+        if not all(bool(torch.isfinite(t).all()) for t in finite):
             raise BadWeights(f"{self.record.id} produced numbers that are not finite")
         presentation = torch.softmax(reading.presentation, 1)
         return [
@@ -109,7 +110,7 @@ def load_encoder(folder: Path) -> FilmEncoder:
     try:
         network = FilmNetwork(Architecture(**_tuples(record.architecture)))
         network.load_state_dict({k: v.float() for k, v in load_file(path).items()})
-    except (SafetensorError, RuntimeError, TypeError, ValueError) as error:
+    except (SafetensorError, RuntimeError, TypeError, ValueError, AttributeError) as error:
         raise BadWeights(f"{record.file} does not fit its architecture (expected sha256 {record.sha256})") from error
     return FilmEncoder(record, network)
 

@@ -81,6 +81,8 @@ def extra_words(sentence: CaseSentence) -> int:
 def _agrees(mention: Mention, decision: Decision, decisions: Mapping[str, Decision]) -> bool:
     if mention.progression is not None or not _side_fits(mention, decision):
         return False
+    if mention.polarity is Polarity.NEGATIVE and mention.severity is not None:
+        return False  # "no large effusion" denies less than the draft would
     if mention.finding == decision.label or _implied(mention, decision):
         return True
     other = decisions.get(mention.finding)

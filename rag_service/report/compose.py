@@ -51,7 +51,7 @@ def compose(decisions: Mapping[str, Decision], evidence: Evidence) -> Compositio
         decision = decisions[label]
         finding = _finding(decision, decisions, evidence) if decision.polarity is not None else None
         if finding is None:
-            silent.append(NotAssessed(label, decision.silence or NO_SENTENCE))
+            silent.append(NotAssessed(label, decision.silence or NO_SENTENCE, decision.present, decision.confidence.p))
         else:
             said.append(finding)
     said.sort(key=lambda f: f.polarity is Polarity.NEGATIVE)
@@ -86,11 +86,8 @@ def _finding(decision: Decision, decisions: Mapping[str, Decision], evidence: Ev
 
 
 def quote_passage(hit: PassageHit, finding: str) -> Citation:
-    """The passage's sentence that shares most words with the finding's name, the first of equals; its span is in the text."""
+    """The passage's first sentence, which says its point; the span is in the passage's text."""
     text = hit.passage.text
-    spans = split_sentences(text) or [(0, len(text))]
-    words = set(finding.lower().split())
-    start, end = max(spans, key=lambda s: (len(words & set(text[s[0] : s[1]].lower().split())), -s[0]))
-    return Citation(
-        "guideline", str(hit.passage.id), text[start:end], (start, end), hit.score, finding in hit.passage.findings
-    )
+    start, end = (split_sentences(text) or [(0, len(text))])[0]
+    entails = finding in hit.passage.findings
+    return Citation("guideline", str(hit.passage.id), text[start:end], (start, end), hit.score, entails)

@@ -80,10 +80,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class NotAssessed:
-    """A finding the draft does not speak of, and why."""
+    """A finding the draft has no sentence for, and why. `possible` when its probability reached the flag all the same."""
 
     label: str
     reason: str
+    possible: bool = False
+    p: float | None = None
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from knowledge_base.findings import Polarity
-from rag_service.report.draft import Finding
+from rag_service.report.draft import Finding, NotAssessed
 
 URGENCY: Final = (
     "Pneumothorax", "Pneumonia", "Consolidation", "Edema", "Pleural Effusion", "Lung Lesion", "Enlarged Cardiomediastinum",
@@ -16,11 +16,20 @@ URGENCY: Final = (
 NOTHING_FOUND: Final = "No finding reached its threshold."
 
 
-def impression(findings: Sequence[Finding], silent: Sequence[str]) -> str:
-    """Stated findings first, possible ones after, each once in the words of its sentence; consistent with them by construction."""
+def impression(findings: Sequence[Finding], silent: Sequence[NotAssessed]) -> str:
+    """Stated findings first, possible ones after, each once in the words of its sentence; consistent with them by construction.
+
+    A finding whose probability reached its flag is never passed over: without a sentence to quote it is named to look for.
+    """
     told = [f for f in findings if f.polarity is not Polarity.NEGATIVE]
     told.sort(key=lambda f: (f.polarity is Polarity.UNCERTAIN, URGENCY.index(f.label)))
-    lines = list(dict.fromkeys(f.sentence for f in told)) or [NOTHING_FOUND]
-    if silent:
-        lines.append(f"Not assessed: {', '.join(silent)}.")
+    wanted = [n.label for n in silent if n.possible]
+    rest = [n.label for n in silent if not n.possible]
+    lines = list(dict.fromkeys(f.sentence for f in told))
+    if wanted:
+        lines.append(f"Look for: {', '.join(wanted)}.")
+    if not lines:
+        lines.append(NOTHING_FOUND)
+    if rest:
+        lines.append(f"Not assessed: {', '.join(rest)}.")
     return " ".join(lines)

@@ -51,7 +51,8 @@ def _drafted(draft: Draft, source: Callable[[Citation], str]) -> Iterator[str]:
         yield ""
         yield "NOT ASSESSED"
         for item in draft.not_assessed:
-            yield _wrap(f"{item.label}: {_SILENCE.get(item.reason, item.reason)}", 2)
+            flagged = f" (possible, p {item.p:.2f})" if item.possible and item.p is not None else ""
+            yield _wrap(f"{item.label}{flagged}: {_SILENCE.get(item.reason, item.reason)}", 2, hanging=4)
     yield ""
     yield "SIMILAR CASES"
     for case in draft.similar_cases[:5]:

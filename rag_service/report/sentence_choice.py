@@ -9,7 +9,7 @@ from typing import Final
 
 from knowledge_base.records import CaseSentence
 from knowledge_base.search import CaseHit
-from rag_service.report.citations import MAX_EXTRA_WORDS, entails, extra_words, holds
+from rag_service.report.citations import MAX_EXTRA_WORDS, entails, extra_words, holds, speaks_of_this_film_only
 from rag_service.report.decisions import Decision
 from rag_service.report.draft import Citation, CounterEvidence
 
@@ -82,7 +82,7 @@ def _citations(
     for hit in hits:
         if len(ordered) >= MAX_CITATIONS:
             break
-        other = next((s for s in hit.case.sentences if entails(s, decision)), None)
+        other = next((s for s in hit.case.sentences if entails(s, decision) and speaks_of_this_film_only(s.text)), None)
         if hit.case.id not in cited and other is not None:
             ordered.append((hit, other))
     return tuple(
