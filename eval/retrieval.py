@@ -18,7 +18,7 @@ from tqdm import tqdm
 from eval import films, scores
 from knowledge_base.findings import FINDINGS, NO_FINDING
 from rag_service.datasets import openi
-from rag_service.datasets.films import FilmRow
+from rag_service.datasets.films import DatasetError, FilmRow
 from rag_service.imaging.decode import decode
 from rag_service.models.encoder import FilmEncoder
 from rag_service.models.starter import StarterCases
@@ -63,6 +63,8 @@ def measure(
         if any(row.labels.values()):
             first.setdefault(row.study, row)
     queries = list(first.values())
+    if not queries:
+        raise DatasetError("no film has a finding to look for")
     boxes = np.stack([_box(r, encoder) for r in tqdm(queries, desc="reading films", unit="film")])
     labels = np.array([_vector(r.labels) for r in queries])
     half = boxes.shape[1] // 2
@@ -132,16 +134,16 @@ def _score(distance: Floats, wanted: Floats, cases: Floats, own: NDArray[np.bool
     grade = shared / np.maximum(wanted.sum(1)[:, None] + cases.sum(1)[None] - shared, 1.0)
     order = np.argsort(np.where(own, np.inf, distance), axis=1, kind="stable")
     found = np.empty((len(wanted), 3))
-    discount = 1.0 / np.log2(np.arange(2, TOP + 2))
+    weights = 1.0 / np.log2(np.arange(2, TOP + 2))
     for q, (ranking, left_out) in enumerate(zip(order, own.sum(1), strict=True)):
         gains = grade[q, ranking[: len(ranking) - left_out]]
-        hits = gains > 0
+        hits, discount = gains > 0, weights[: len(gains)]
         precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
         ideal = ((2.0 ** np.sort(gains)[::-1][:TOP] - 1) * discount).sum()
         found[q] = (
             precision[hits].mean() if hits.any() else 0.0,
             ((2.0 ** gains[:TOP] - 1) * discount).sum() / ideal if ideal else 0.0,
-            hits[:5].mean(),
+            hits[:5].mean() if len(hits) else 0.0,
         )
     return found
 

@@ -24,6 +24,8 @@ from rag_service.errors import BadWeights
 
 FILE: Final = "calibration.json"
 _LIMIT: Final = 1e-6
+POSSIBLE_FLOOR: Final = 0.15
+"""No finding is called possible below this, however rare it is: the best F1 of a rare finding lies where nine calls of ten err."""
 
 
 class Reliability(StrEnum):
@@ -55,8 +57,8 @@ class Confidence:
 class FindingCalibration:
     """One finding's calibration.
 
-    p = sigmoid(slope * logit(score) + offset). From `state` up it is stated, from `flag` up it is called possible, up to
-    `deny` it is denied; between `deny` and `flag` nothing is said. `flag` maximises the expected F1, `deny` leaves at most
+    p = sigmoid(slope * logit(score) + offset). From `state` up it is stated, from `flag` (and POSSIBLE_FLOOR) up it is called
+    possible, up to `deny` it is denied; in between nothing is said. `flag` maximises the expected F1, `deny` leaves at most
     a tenth of the positives below it. `scores` and `outcomes` are the calibration sample, sorted, for the interval.
     """
 
@@ -87,7 +89,7 @@ class FindingCalibration:
         """What may be said at a calibrated probability; None when it lies between the operating points."""
         if p >= self.state:
             return Polarity.POSITIVE
-        if p >= self.flag:
+        if p >= max(self.flag, POSSIBLE_FLOOR):
             return Polarity.UNCERTAIN
         return Polarity.NEGATIVE if p <= self.deny else None
 

@@ -71,9 +71,8 @@ def is_blank(film: Film) -> bool:
     stored = squeeze(film.pixels)
     low, high = np.percentile(stored, (25, 75))
     commonest = np.bincount(stored.ravel(), minlength=256).max() / stored.size
-    return (
-        bool((high - low) / 255.0 < _BLANK_SPREAD and np.ptp(np.percentile(stored, (2, 98))) < 12)
-        or commonest > _FLAT_SHARE
+    return bool((high - low) / 255.0 < _BLANK_SPREAD and np.ptp(np.percentile(stored, (2, 98))) < 12) or bool(
+        commonest > _FLAT_SHARE
     )
 
 

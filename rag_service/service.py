@@ -45,7 +45,7 @@ from rag_service.report.draft import (
 from rag_service.report.impression import impression
 from rag_service.requests import DraftRequest, SearchRequest
 
-NEAR: Final = 40
+NEAR: Final = 100
 """Cases looked at around the film; denied findings take their sentences from these."""
 STATING: Final = 60
 """Cases looked at that state a finding the film may show."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -68,7 +69,7 @@ def _checked(settings: Settings) -> Settings:
     for name, (low, high) in limits.items():
         if not low <= getattr(settings, name) <= high:
             raise SettingsError(f"{PREFIX}{name.upper()} must lie between {low} and {high}")
-    if settings.deadline_seconds <= 0 or settings.reserve_mib < 0:
+    if not 0 < settings.deadline_seconds < math.inf or settings.reserve_mib < 0:
         raise SettingsError(f"{PREFIX}DEADLINE_SECONDS must be positive and {PREFIX}RESERVE_MIB not negative")
     if settings.api_key is not None and len(settings.api_key) < 16:
         raise SettingsError(f"{PREFIX}API_KEY is weak: give at least 16 characters")

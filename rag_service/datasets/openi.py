@@ -11,7 +11,7 @@ import tarfile
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from xml.etree.ElementTree import ParseError
 
@@ -50,8 +50,11 @@ class Report:
 
 
 def bundled_archive() -> Path:
-    """The report archive that the torchxrayvision package carries (text only, no films)."""
-    return Path(str(files("torchxrayvision"))) / "data" / ARCHIVE
+    """The report archive that the torchxrayvision package carries (text only, no films). The package is not imported."""
+    spec = find_spec("torchxrayvision")
+    if spec is None or spec.origin is None:
+        raise DatasetError("the package torchxrayvision, which carries the starter reports, is not installed")
+    return Path(spec.origin).parent / "data" / ARCHIVE
 
 
 def parse_report(xml: bytes) -> Report:

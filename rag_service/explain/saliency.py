@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from threading import Lock
 from typing import Any, Final
 
 import numpy as np
@@ -18,11 +19,15 @@ MAP_SIDE: Final = 64
 
 
 class LastStage(nn.Module):
-    """Early maps (B, C, h, w) -> finding logits (B, 14) at the centre of the box."""
+    """Early maps (B, C, h, w) -> finding logits (B, 14) at the centre of the box.
+
+    `entry` and `exit` are its own, so that a hook on them hears nothing of the films that the network reads meanwhile.
+    """
 
     def __init__(self, network: FilmNetwork) -> None:
         super().__init__()
         self.entry = nn.Identity()
+        self.exit = nn.Identity()
         trunk: Any = network.trunk
         self.stage = trunk.s4
         self.closing = trunk.final_conv
@@ -31,15 +36,16 @@ class LastStage(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         """See the class."""
         network = self._network[0]
-        reading = network.read_maps(self.closing(self.stage(self.entry(maps))))
+        reading = network.read_maps(self.exit(self.closing(self.stage(self.entry(maps)))))
         return network.logits(reading.centre)
 
 
 class Saliency:
-    """Maps for several findings of one film in one pass."""
+    """Maps for several findings of one film in one pass; one film at a time, whichever thread asks."""
 
     def __init__(self, network: FilmNetwork) -> None:
         self._tail = LastStage(network).eval()
+        self._lock = Lock()  # grad-cam hangs hooks on the tail: two films at once would get each other's maps
 
     def maps(self, early: Tensor, findings: Sequence[str]) -> NDArray[np.float32]:
         """float32 (len(findings), 64, 64) in [0, 1] from the reading's `maps` (C, h, w); all zero where nothing speaks for it."""
@@ -50,10 +56,10 @@ class Saliency:
 
         batch = early.detach().clone()[None].repeat(len(findings), 1, 1, 1)
         targets = [ClassifierOutputTarget(FINDINGS.index(f)) for f in findings]
-        layers = ((GradCAM, self._tail.closing), (LayerCAM, self._tail.entry))
+        layers = ((GradCAM, self._tail.exit), (LayerCAM, self._tail.entry))
         found = []
         for method, layer in layers:
-            with torch.enable_grad(), method(model=self._tail, target_layers=[layer]) as cam:
+            with self._lock, torch.enable_grad(), method(model=self._tail, target_layers=[layer]) as cam:
                 found.append(np.asarray(cam(input_tensor=batch.requires_grad_(True), targets=targets), np.float32))
         coarse, fine = (_resized(m) for m in found)
         return coarse * (0.5 + 0.5 * fine)

@@ -24,7 +24,7 @@ _LOWER: Final = re.compile(r"\b(base|bases|basal|basilar|bibasilar|lower|costoph
 _NOT_ON_THE_FILM: Final = re.compile(
     r"\d|\b(recommend\w*|advise\w*|suggest(?:ed)? (?:ct|follow)|correlat\w+|follow[- ]?up|ct|mri|"
     r"lateral (?:view|film|radiograph)|history|patient|clinical\w*|symptom\w*|discussed|dictat\w+|otherwise|"
-    r"status post|known|surgery|surgical|resection|treatment)\b",
+    r"status post|[cm]m|(?:centi|milli)met\w+|known|surgery|surgical|resection|treatment)\b",
     re.IGNORECASE,
 )
 _NEUTRAL: Final = frozenset(
@@ -56,7 +56,7 @@ def holds(sentence: CaseSentence, decision: Decision, decisions: Mapping[str, De
 def entails(sentence: CaseSentence, decision: Decision) -> bool:
     """Whether a cited sentence alone implies the finding at the decided polarity, on no other side."""
     return any(
-        m.finding == decision.label and m.polarity is decision.polarity and _side_fits(m, decision)
+        m.finding == decision.label and m.polarity is decision.polarity and _side_fits(m, decision) and not _partial(m)
         for m in sentence.mentions
     )
 
@@ -79,14 +79,17 @@ def extra_words(sentence: CaseSentence) -> int:
 
 
 def _agrees(mention: Mention, decision: Decision, decisions: Mapping[str, Decision]) -> bool:
-    if mention.progression is not None or not _side_fits(mention, decision):
+    if mention.progression is not None or _partial(mention) or not _side_fits(mention, decision):
         return False
-    if mention.polarity is Polarity.NEGATIVE and mention.severity is not None:
-        return False  # "no large effusion" denies less than the draft would
     if mention.finding == decision.label or _implied(mention, decision):
         return True
     other = decisions.get(mention.finding)
     return other is not None and mention.finding != NO_FINDING and other.polarity is mention.polarity
+
+
+def _partial(mention: Mention) -> bool:
+    """Whether a denial is of one degree only: "no large effusion" denies less than the draft would."""
+    return mention.polarity is Polarity.NEGATIVE and mention.severity is not None
 
 
 def _implied(mention: Mention, decision: Decision) -> bool:

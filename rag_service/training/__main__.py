@@ -20,7 +20,7 @@ from rag_service.training.calibrate import CorpusReader, calibrate
 from rag_service.training.card import write_card
 from rag_service.training.corpus import SOURCES, Corpus, build
 from rag_service.training.export import export
-from rag_service.training.loop import Plan, Trainer, text_vectors
+from rag_service.training.loop import PLANS, Plan, Trainer, text_vectors
 from rag_service.training.starter import starter_cases
 
 
@@ -30,12 +30,15 @@ def main(arguments: list[str] | None = None) -> int:
     if options.threads:
         torch.set_num_threads(options.threads)
     corpus = build(options.data, options.work / "cache")
-    plan = replace(Plan(), steps=options.steps, seed=options.seed)
-    folder = options.work / f"encoder-{options.seed}"
+    plan = _plan(options)
+    folder = options.work / f"encoder-{plan.seed}"
     vectors = text_vectors(corpus.texts, load_text_encoder().encode, options.work / "cache")
     if options.task == "encoder":
         folder.mkdir(parents=True, exist_ok=True)
-        Trainer(corpus, vectors, plan, folder).run()
+        trainer = Trainer(corpus, vectors, plan, folder)
+        if options.initial:
+            trainer.start_from(options.initial)
+        trainer.run()
         return 0
     if options.task == "card":
         record = load_record(options.out)
@@ -46,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _pack(corpus: Corpus, vectors: NDArray[np.float32], plan: Plan, options: argparse.Namespace) -> int:
-    checkpoint = options.work / f"encoder-{options.seed}" / "checkpoint.pt"
+    checkpoint = options.work / f"encoder-{plan.seed}" / "checkpoint.pt"
     architecture = plan.architecture(corpus.tag_names, SOURCES)
     record = export(checkpoint, architecture, options.version, options.out)
     print(f"{record.id}  sha256 {record.sha256}")
@@ -54,6 +57,11 @@ def _pack(corpus: Corpus, vectors: NDArray[np.float32], plan: Plan, options: arg
     calibrate(reader, options.out).save(options.out)
     save_starter(options.out, starter_cases(reader, vectors))
     return 0
+
+
+def _plan(options: argparse.Namespace) -> Plan:
+    plan = PLANS[options.plan]
+    return replace(plan, steps=options.steps or plan.steps, seed=plan.seed if options.seed is None else options.seed)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,8 +77,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--figures", type=Path, nargs="*", default=[], help="JSON of eval runs, for the card")
     parser.add_argument("--note", default="", help="a sentence on how the run went, for the card")
     parser.add_argument("--version", default="1", help="version of the packed model")
-    parser.add_argument("--steps", type=int, default=Plan().steps)
-    parser.add_argument("--seed", type=int, default=Plan().seed)
+    parser.add_argument("--plan", choices=tuple(PLANS), default="scratch", help="how long and how hard to train")
+    parser.add_argument("--initial", type=Path, help="checkpoint to begin with, for --plan continue")
+    parser.add_argument("--steps", type=int, help="instead of the plan's own")
+    parser.add_argument("--seed", type=int, help="instead of the plan's own")
     parser.add_argument("--threads", type=int, default=0, help="torch threads; 0 leaves the default")
     return parser
 

@@ -85,6 +85,13 @@ class Plan:
         return self.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - warm) / (self.steps - warm))))
 
 
+PLANS: Final = {
+    "scratch": Plan(),
+    "continue": Plan(steps=800, learning_rate=1.2e-3, seed=8, stages=((0.7, 160), (0.3, 192))),
+}
+"""From random weights, and a second leg from a checkpoint of the first."""
+
+
 @dataclass(frozen=True, eq=False)
 class Batch:
     """Films (B, 1, S, S) in [0, 1] and what is known of them, -1 for unknown."""
@@ -111,6 +118,12 @@ class Trainer:
         self.optimiser = torch.optim.AdamW(_groups(self.network, plan.weight_decay), lr=plan.learning_rate)
         self.step = 0
         self._pools = [(corpus.rows(Split.TRAIN, s, p), share) for s, p, share in _SHARES]
+
+    def start_from(self, checkpoint: Path) -> None:
+        """Begin with the averaged weights of an earlier run; a checkpoint of this run's own goes before."""
+        weights = torch.load(checkpoint, weights_only=True)["averaged"]
+        self.network.load_state_dict(weights)
+        self.averaged.load_state_dict(weights)
 
     def run(self) -> None:
         """Train to the end of the plan, going on from the checkpoint in the folder when it is of the same plan."""

@@ -246,8 +246,11 @@ def test_a_folder_that_is_not_openi_is_named(tmp_path: Path) -> None:
     assert [r.study for r in openi.films(tmp_path)] == ["CXR_odd"]
 
 
-def test_the_bundled_archive_is_there() -> None:
+def test_the_bundled_archive_is_found_without_importing_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     assert openi.bundled_archive().name == "NLMCXR_reports.tgz" and openi.bundled_archive().is_file()
+    monkeypatch.setattr(openi, "find_spec", lambda name: None)
+    with pytest.raises(DatasetError, match="torchxrayvision"):
+        openi.bundled_archive()
 
 
 # --- MeSH tags

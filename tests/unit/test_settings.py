@@ -1,0 +1,130 @@
+"""The environment, read once: what is unknown, unreadable or weak is refused, and no secret is ever repeated."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, fields
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rag_service.settings import ENVIRONMENT, Settings, SettingsError, load
+
+SECRET = "correct horse battery staple"
+
+
+def test_nothing_set_gives_the_defaults() -> None:
+    assert load({}) == Settings()
+    assert load({"PATH": "/bin", "QDRANT_API_KEY": "x", "rag_port": "1"}) == Settings()
+    assert (Settings().store, Settings().host, Settings().port, Settings().api_key) == (
+        "build/knowledge", "127.0.0.1", 8000, None,
+    )  # fmt: skip
+    assert Path(Settings().model_folder).parts[-2:] == ("rag_service", "weights")
+
+
+def test_every_field_has_its_variable() -> None:
+    assert ENVIRONMENT == {
+        "RAG_STORE": "store",
+        "RAG_STORE_API_KEY": "store_api_key",
+        "RAG_MODEL_FOLDER": "model_folder",
+        "RAG_HOST": "host",
+        "RAG_PORT": "port",
+        "RAG_WORKERS": "workers",
+        "RAG_QUEUE": "queue",
+        "RAG_DEADLINE_SECONDS": "deadline_seconds",
+        "RAG_MAX_UPLOAD_MIB": "max_upload_mib",
+        "RAG_API_KEY": "api_key",
+        "RAG_TORCH_THREADS": "torch_threads",
+        "RAG_RESERVE_MIB": "reserve_mib",
+    }
+    assert set(ENVIRONMENT.values()) == {f.name for f in fields(Settings)}
+
+
+def test_values_are_read_with_their_types() -> None:
+    settings = load(
+        {
+            "RAG_STORE": "http://qdrant:6333", "RAG_STORE_API_KEY": "k", "RAG_PORT": "9", "RAG_DEADLINE_SECONDS": "2.5",
+            "RAG_API_KEY": SECRET, "RAG_QUEUE": "0", "RAG_RESERVE_MIB": "0",
+        }
+    )  # fmt: skip
+    assert settings == Settings(
+        store="http://qdrant:6333",
+        store_api_key="k",
+        port=9,
+        deadline_seconds=2.5,
+        api_key=SECRET,
+        queue=0,
+        reserve_mib=0,
+    )
+
+
+def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ENVIRONMENT:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RAG_PORT", "8123")
+    assert load().port == 8123
+    monkeypatch.setenv("RAG_PROT", "8123")
+    with pytest.raises(SettingsError, match="RAG_PROT"):
+        load()
+
+
+def test_unknown_names_are_refused_all_at_once() -> None:
+    with pytest.raises(SettingsError, match=r"^unknown settings: RAG_A, RAG_Z$"):
+        load({"RAG_Z": "1", "RAG_A": SECRET, "RAG_PORT": "1"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("RAG_PORT", "eighty"), ("RAG_PORT", ""), ("RAG_PORT", "8.5"), ("RAG_WORKERS", "1,000"),
+        ("RAG_DEADLINE_SECONDS", "soon"),
+    ],
+)  # fmt: skip
+def test_a_value_of_another_type_is_refused_by_name_alone(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{name} must be of type (int|float)$"):
+        load({name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("RAG_PORT", "0"), ("RAG_PORT", "65536"), ("RAG_WORKERS", "0"), ("RAG_WORKERS", "65"), ("RAG_QUEUE", "-1"),
+        ("RAG_QUEUE", "1025"), ("RAG_MAX_UPLOAD_MIB", "0"), ("RAG_MAX_UPLOAD_MIB", "1025"), ("RAG_TORCH_THREADS", "-1"),
+        ("RAG_TORCH_THREADS", "257"), ("RAG_DEADLINE_SECONDS", "0"), ("RAG_DEADLINE_SECONDS", "-1"),
+        ("RAG_DEADLINE_SECONDS", "nan"), ("RAG_DEADLINE_SECONDS", "inf"), ("RAG_RESERVE_MIB", "-1"),
+    ],
+)  # fmt: skip
+def test_a_value_out_of_range_is_refused_by_name(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=name):
+        load({name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("RAG_PORT", "65535"), ("RAG_WORKERS", "64"), ("RAG_QUEUE", "1024"), ("RAG_TORCH_THREADS", "0")]
+)
+def test_the_ends_of_a_range_are_in_it(name: str, value: str) -> None:
+    assert getattr(load({name: value}), ENVIRONMENT[name]) == int(value)
+
+
+def test_a_short_key_is_weak() -> None:
+    with pytest.raises(SettingsError, match="RAG_API_KEY is weak: give at least 16 characters"):
+        load({"RAG_API_KEY": "fifteen letters"})
+    with pytest.raises(SettingsError, match="weak"):
+        load({"RAG_API_KEY": ""})
+    assert load({"RAG_API_KEY": "sixteen letters!"}).api_key == "sixteen letters!"
+
+
+@given(st.sampled_from(sorted(ENVIRONMENT)), st.text(st.characters(codec="ascii"), min_size=1, max_size=12))
+def test_no_message_repeats_a_value(name: str, tail: str) -> None:
+    value = f"!!{tail}!!"
+    try:
+        load({name: value})
+    except SettingsError as error:
+        assert value not in str(error)
+        assert name in str(error)
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(FrozenInstanceError):
+        Settings().port = 1  # type: ignore[misc]
