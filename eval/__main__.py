@@ -104,6 +104,12 @@ def _fail(error: Exception, code: int) -> int:
     return code
 
 
+def _at_least_one(text: str) -> int:
+    if int(text) < 1:
+        raise ValueError(text)
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--json", type=Path, help="write the result to this file")
@@ -120,7 +126,9 @@ def _parser() -> argparse.ArgumentParser:
     reports = tasks.add_parser("labeler", parents=[common], help="the labeler against MeSH tags and a second labeler")
     reports.add_argument("folder", type=Path, help="holds NLMCXR_reports.tgz")
     speed = tasks.add_parser("speed", parents=[common], help="time and memory of the running service")
-    speed.add_argument("--repeats", type=int, default=20)
+    speed.add_argument(
+        "--repeats", type=_at_least_one, default=20, help="drafts, and searches by words, that are timed"
+    )
     speed.add_argument("--store", help="folder of the embedded index, or the URL of a Qdrant server")
     return parser
 

@@ -18,7 +18,7 @@ from knowledge_base.findings import Laterality
 from rag_service.datasets import nih
 from rag_service.datasets.films import DatasetError, FilmRow, Split
 from rag_service.explain.anatomy import SIDED, prior, side
-from rag_service.explain.boxes import boxes, laterality
+from rag_service.explain.boxes import apparent_side, boxes
 from rag_service.imaging.decode import decode
 from rag_service.imaging.film import Box
 from rag_service.service import Reader
@@ -92,7 +92,7 @@ def _side_right(found: tuple[Box, ...] | None, truth: Sequence[Box], finding: st
     if finding not in SIDED:
         return None
     readers = {side(t.x_min, t.x_max) for t in truth}
-    ours = laterality(found, finding)
+    ours = apparent_side(found, finding)
     if len(readers) != 1 or Laterality.BILATERAL in readers or ours in {None, Laterality.BILATERAL}:
         return None
     return ours in readers

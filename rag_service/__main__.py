@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,8 +56,7 @@ def _draft(service: RadiographService, options: argparse.Namespace) -> int:
     if options.picture:
         from rag_service.explain.picture import picture
 
-        Path(options.picture).parent.mkdir(parents=True, exist_ok=True)
-        Path(options.picture).write_bytes(picture(service.decode(content), draft))
+        _write(Path(options.picture), picture(service.decode(content), draft))
     if options.json:
         print(json.dumps(draft.to_json(), sort_keys=True))
     else:
@@ -78,11 +78,8 @@ def _search(service: RadiographService, options: argparse.Namespace) -> int:
         print(f"the film was not used: {reason}")
     for case in answer.cases:
         overlap = "" if case.box_overlap is None else f"  overlap {case.box_overlap:.2f}"
-        print(
-            f"{case.id}  score {case.score:.4f}{overlap}  {', '.join(case.labels)}\n    {case.excerpt}".replace(
-                "\n", "\n    ", 1
-            )
-        )
+        print(f"{case.id}  score {case.score:.4f}{overlap}  {', '.join(case.labels)}")
+        print(textwrap.indent(case.excerpt, "    "))
     for passage in answer.passages:
         print(f"guideline {passage.id}: {passage.quote}")
     return 0
@@ -93,6 +90,14 @@ def _read(path: str) -> bytes:
         return Path(path).read_bytes()
     except OSError as error:
         raise BadRequest("the film file cannot be read") from error
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    except OSError as error:
+        raise BadRequest("the picture cannot be written there") from error
 
 
 def _patient(text: str | None) -> tuple[str, str] | None:

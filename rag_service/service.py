@@ -21,7 +21,7 @@ from knowledge_base.search import CaseHit, CaseQuery, CaseSearch
 from knowledge_base.store import KnowledgeStore, Scope
 from rag_service.calibration import Calibration, Reliability
 from rag_service.errors import BadRequest, DamagedRecord, IndexModelMismatch, NotFound, StoreUnavailable
-from rag_service.explain.boxes import boxes, laterality
+from rag_service.explain.boxes import boxes
 from rag_service.explain.saliency import Saliency
 from rag_service.gate import Gate, Verdict
 from rag_service.imaging.decode import decode
@@ -263,8 +263,7 @@ class RadiographService:
         shown = [f for f, d in drafts.items() if d.present and f != NO_FINDING]
         maps = self._reader.saliency.maps(reading.maps, shown)
         for finding, saliency in zip(shown, maps, strict=True):
-            places = boxes(saliency, finding)
-            drafts[finding] = replace(drafts[finding], boxes=places, laterality=laterality(places, finding))
+            drafts[finding] = replace(drafts[finding], boxes=boxes(saliency, finding))
         assert set(drafts) == set(calibration.findings)  # noqa: S101  (both cover the 14 findings)
         return drafts
 

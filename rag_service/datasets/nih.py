@@ -6,7 +6,7 @@ Layouts: `images.csv` (file, image, patient_id, view, age, sex, labels, rsna_opa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -45,6 +45,13 @@ BOX_NAMES: Final[Mapping[str, str]] = {
     "Infiltrate": "Lung Opacity",
     "Pneumothorax": "Pneumothorax",
 }
+
+
+BOX_TABLES: Final[Mapping[str, tuple[str, ...]]] = {
+    "boxes_1024.csv": ("image", "finding", "x", "y", "w", "h"),
+    "BBox_List_2017.csv": ("Image Index", "Finding Label", "Bbox [x", "y", "w", "h]"),
+}
+"""File -> its columns of image, finding, left, top, width and height, in pixels of the original."""
 
 
 @dataclass(frozen=True)
@@ -95,18 +102,26 @@ def films(folder: Path) -> list[FilmRow]:
 
 
 def boxes(folder: Path) -> list[ReaderBox]:
-    """The reader boxes of `boxes_1024.csv`, as fractions, by CheXpert name; an empty list when there is no such file."""
-    if not (folder / "boxes_1024.csv").is_file():
-        return []
-    rows = read_table(folder / "boxes_1024.csv", ("image", "finding", "x", "y", "w", "h"))
-    return [_box(r) for r in rows if r["finding"] in BOX_NAMES]
+    """The reader boxes of either layout's table, as fractions, by CheXpert name; an empty list when there is none.
+
+    DatasetError for a box that is not four numbers or has no part on its film.
+    """
+    for name, columns in BOX_TABLES.items():
+        if (folder / name).is_file():
+            rows = [[row[c] or "" for c in columns] for row in read_table(folder / name, columns)]
+            return [_box(image, finding, place) for image, finding, *place in rows if finding in BOX_NAMES]
+    return []
 
 
-def _box(row: Mapping[str, str]) -> ReaderBox:
-    x, y, w, h = (float(row[k]) / ORIGINAL_SIDE for k in ("x", "y", "w", "h"))
-    return ReaderBox(
-        row["image"], BOX_NAMES[row["finding"]], max(x, 0.0), max(y, 0.0), min(x + w, 1.0), min(y + h, 1.0)
-    )
+def _box(image: str, finding: str, place: Sequence[str]) -> ReaderBox:
+    try:
+        x, y, w, h = (float(number) / ORIGINAL_SIDE for number in place)
+    except ValueError as error:
+        raise DatasetError(f"a reader box of {image} is not four numbers") from error
+    box = ReaderBox(image, BOX_NAMES[finding], max(x, 0.0), max(y, 0.0), min(x + w, 1.0), min(y + h, 1.0))
+    if not (box.x_min < box.x_max and box.y_min < box.y_max):
+        raise DatasetError(f"a reader box of {image} has no part on its film")
+    return box
 
 
 def _film(path: Path, row: Mapping[str, str], patient: str, names: str) -> FilmRow:

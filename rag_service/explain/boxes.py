@@ -12,7 +12,7 @@ from knowledge_base.findings import Laterality
 from rag_service.explain import anatomy
 from rag_service.imaging.film import Box
 
-THRESHOLD: Final = 0.45
+THRESHOLD: Final = 0.3
 """Share of the map's peak that a place must reach to be inside a box."""
 MAX_BOXES: Final = 3
 MIN_MASS: Final = 0.15
@@ -39,8 +39,8 @@ def boxes(saliency: NDArray[np.float32], finding: str) -> tuple[Box, ...] | None
     )
 
 
-def laterality(found: tuple[Box, ...] | None, finding: str) -> Laterality | None:
-    """The side the boxes lie on, for findings that have one."""
+def apparent_side(found: tuple[Box, ...] | None, finding: str) -> Laterality | None:
+    """The side the boxes lie on, for findings that have one. Measured, not asserted: see decision record 10."""
     if not found or finding not in anatomy.SIDED:
         return None
     sides = {anatomy.side(b.x_min, b.x_max) for b in found}

@@ -21,12 +21,11 @@ MAP_SIDE: Final = 64
 class LastStage(nn.Module):
     """Early maps (B, C, h, w) -> finding logits (B, 14) at the centre of the box.
 
-    `entry` and `exit` are its own, so that a hook on them hears nothing of the films that the network reads meanwhile.
+    `exit` is its own, so that a hook on it hears nothing of the films that the network reads meanwhile.
     """
 
     def __init__(self, network: FilmNetwork) -> None:
         super().__init__()
-        self.entry = nn.Identity()
         self.exit = nn.Identity()
         trunk: Any = network.trunk
         self.stage = trunk.s4
@@ -36,7 +35,7 @@ class LastStage(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         """See the class."""
         network = self._network[0]
-        reading = network.read_maps(self.exit(self.closing(self.stage(self.entry(maps)))))
+        reading = network.read_maps(self.exit(self.closing(self.stage(maps))))
         return network.logits(reading.centre)
 
 
@@ -51,18 +50,18 @@ class Saliency:
         """float32 (len(findings), 64, 64) in [0, 1] from the reading's `maps` (C, h, w); all zero where nothing speaks for it."""
         if not findings:
             return np.zeros((0, MAP_SIDE, MAP_SIDE), np.float32)
-        from pytorch_grad_cam import GradCAM, LayerCAM
+        from pytorch_grad_cam import GradCAMElementWise
         from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
         batch = early.detach().clone()[None].repeat(len(findings), 1, 1, 1)
         targets = [ClassifierOutputTarget(FINDINGS.index(f)) for f in findings]
-        layers = ((GradCAM, self._tail.exit), (LayerCAM, self._tail.entry))
-        found = []
-        for method, layer in layers:
-            with self._lock, torch.enable_grad(), method(model=self._tail, target_layers=[layer]) as cam:
-                found.append(np.asarray(cam(input_tensor=batch.requires_grad_(True), targets=targets), np.float32))
-        coarse, fine = (_resized(m) for m in found)
-        return coarse * (0.5 + 0.5 * fine)
+        # Element-wise: the pooling weighs places unequally, so the mean gradient of a channel says little about a place.
+        with (
+            self._lock,
+            torch.enable_grad(),
+            GradCAMElementWise(model=self._tail, target_layers=[self._tail.exit]) as cam,
+        ):
+            return _resized(np.asarray(cam(input_tensor=batch.requires_grad_(True), targets=targets), np.float32))
 
 
 def _resized(maps: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -16,7 +16,9 @@ def masked_bce(logits: Tensor, targets: Tensor) -> Tensor:
 
 def containment(centre: Tensor, radius: Tensor, shifted: Tensor) -> Tensor:
     """Hinge on how far the centre of a shifted copy (B, d) leaves the box (centre, radius)."""
-    return functional.relu((shifted - centre).abs() - radius).mean()
+    return functional.relu((shifted - centre).abs() - radius).sum() / max(
+        shifted.numel(), 1
+    )  # 0 without copies, not NaN
 
 
 def neighbours(centre: Tensor, labels: Tensor, temperature: float = 16.0) -> Tensor:
@@ -43,6 +45,8 @@ def captions(film: Tensor, text: Tensor, raw: Tensor, temperature: float = 0.1) 
 
     Many reports say the same in other words: such pairs are not pushed apart.
     """
+    if not len(film):
+        return film.sum() * 0.0
     film, text = functional.normalize(film, dim=1), functional.normalize(text, dim=1)
     target = functional.softmax(raw @ raw.T / 0.05, dim=1)
     logits = film @ text.T / temperature

@@ -17,6 +17,7 @@ import torch
 
 from indexer import __main__ as cli
 from knowledge_base.edge import EdgeStore
+from knowledge_base.errors import DiskLow
 from knowledge_base.passages import load_passages
 from knowledge_base.records import case_id
 from knowledge_base.store import Scope
@@ -131,6 +132,12 @@ def test_ids_stats_and_verify(add: Run, indexer: Run) -> None:
         0,
         {"checked": {"cases": {"public": 3}, "guidelines": {"public": PASSAGES}}, "damaged": []},
     )
+
+
+def test_ids_of_more_cases_than_a_page(indexer: Run, maker: Maker) -> None:
+    maker.table("cases.csv", "film,report,patient,study", *(f",Clear.,P{n},S{n}" for n in range(300)))
+    assert indexer("add", "folder", str(maker.folder))[0] == 0
+    assert sorted(indexer("ids")[1].split()) == sorted(f"S{n}" for n in range(300))
 
 
 def test_an_empty_index_has_no_ids_and_is_intact(indexer: Run) -> None:
@@ -253,6 +260,14 @@ def test_a_full_disk_exits_1(add: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAG_RESERVE_MIB", str(1 << 40))
     code, said, complaint = add()
     assert (code, said) == (1, "") and complaint.startswith("error: ")
+
+
+def test_a_disk_that_fills_up_meanwhile_exits_1(add: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise DiskLow("the disk ran full")
+
+    monkeypatch.setattr(EdgeStore, "upsert", full)
+    assert add() == (1, "", "error: the disk ran full\n")
 
 
 def test_absent_weights_exit_3(indexer: Run, tmp_path: Path) -> None:

@@ -148,6 +148,8 @@ def test_tenants_are_kept_apart(builder: Builder, store: MemoryStore, maker: Mak
     run(builder, [study])
     summary, _ = run(clinic, [replace(study, text="Clear lungs.")])
     assert (summary.added, summary.unchanged) == (1, 0)
+    summary, _ = run(clinic, [replace(study, text="Clear lungs.")])
+    assert (summary.added, summary.unchanged) == (0, 1)
     assert store.tenants(CASES) == {"clinic": 1, "public": 1}
     assert stored_case(store, study).text == "Small left pleural effusion. No pneumothorax."
     private = stored_case(store, study, Scope("clinic", also_public=False))

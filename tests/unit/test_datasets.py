@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from knowledge_base.findings import FINDINGS
-from rag_service.datasets import mesh, nih, openi, others
+from rag_service.datasets import nih, openi, others
 from rag_service.datasets.films import DatasetError, FilmRow, Split, read_table, split_of
 from rag_service.datasets.nih import ReaderBox
 
@@ -253,75 +252,6 @@ def test_the_bundled_archive_is_found_without_importing_its_package(monkeypatch:
         openi.bundled_archive()
 
 
-# --- MeSH tags
-
-
-@pytest.mark.parametrize(
-    ("tag", "expected"),
-    [
-        ("Cardiomegaly/mild", {"Cardiomegaly"}),
-        ("Cardiac Shadow/enlarged", {"Cardiomegaly"}),
-        ("Cardiac Shadow/borderline", {"No Finding"}),
-        ("Heart/enlarged/severe", {"Cardiomegaly"}),
-        ("Heart", {"No Finding"}),
-        ("Mediastinum/enlarged", {"Enlarged Cardiomediastinum"}),
-        ("Mediastinum/prominent", {"Enlarged Cardiomediastinum"}),
-        ("Mediastinum/mass", {"Enlarged Cardiomediastinum"}),
-        ("Mediastinum/shift", {"No Finding"}),
-        ("Aortic Aneurysm", {"Enlarged Cardiomediastinum"}),
-        ("Opacity/lung/base/left", {"Lung Opacity"}),
-        ("Airspace Disease", {"Lung Opacity"}),
-        ("Infiltrate/lung", {"Lung Opacity"}),
-        ("Consolidation/lung", {"Lung Opacity", "Consolidation"}),
-        ("Pneumonia", {"Lung Opacity", "Pneumonia"}),
-        ("Pulmonary Atelectasis/base", {"Lung Opacity", "Atelectasis"}),
-        ("Pulmonary Edema", {"Lung Opacity", "Edema"}),
-        ("Pulmonary Congestion", {"Edema"}),
-        ("Heart Failure", {"Edema"}),
-        ("Nodule/lung", {"Lung Lesion"}),
-        ("Mass/lung/upper lobe", {"Lung Lesion"}),
-        ("Mass/mediastinum", {"No Finding"}),
-        ("Mass/breast", {"No Finding"}),
-        ("Mass/hilum/right", {"No Finding"}),
-        ("Granuloma", {"Lung Lesion"}),
-        ("Calcified Granuloma/lung", {"Lung Lesion"}),
-        ("Pneumothorax/left", {"Pneumothorax"}),
-        ("Hydropneumothorax", {"Pneumothorax", "Pleural Effusion"}),
-        ("Hemopneumothorax", {"Pneumothorax", "Pleural Effusion"}),
-        ("Pleural Effusion/right/small", {"Pleural Effusion"}),
-        ("Hemothorax", {"Pleural Effusion"}),
-        ("Thickening/pleura", {"Pleural Other"}),
-        ("Thickening/costophrenic angle", {"Pleural Other"}),
-        ("Thickening/bronchi", {"No Finding"}),
-        ("Pleura/calcified", {"Pleural Other"}),
-        ("Pleura/normal", {"No Finding"}),
-        ("Fractures, Bone/ribs", {"Fracture"}),
-        ("Catheters, Indwelling", {"Support Devices", "No Finding"}),
-        ("Implanted Medical Device", {"Support Devices", "No Finding"}),
-        ("Tube, Inserted", {"Support Devices", "No Finding"}),
-        ("Medical Device", {"Support Devices", "No Finding"}),
-        ("Stents", {"Support Devices", "No Finding"}),
-        ("normal", {"No Finding"}),
-        ("Scoliosis", {"No Finding"}),
-    ],
-)
-def test_what_a_tag_means(tag: str, expected: set[str]) -> None:
-    found = mesh.findings([f" {tag} "])
-    assert found is not None and tuple(found) == FINDINGS
-    assert {f for f, present in found.items() if present} == expected
-
-
-def test_every_heading_of_the_rules_is_in_the_table_above() -> None:
-    assert len(mesh.RULES) == 31
-
-
-def test_tags_add_up_and_no_indexing_is_unknown() -> None:
-    several = mesh.findings(["Opacity/lung", "No Indexing", "Medical Device"])
-    assert several is not None and {f for f in several if several[f]} == {"Lung Opacity", "Support Devices"}
-    assert mesh.findings([]) is None
-    assert mesh.findings(["No Indexing", "no indexing"]) is None
-
-
 # --- NIH ChestX-ray14
 
 
@@ -412,6 +342,23 @@ def test_reader_boxes_are_fractions_clipped_to_the_film(tmp_path: Path) -> None:
         ReaderBox("a.png", "Lung Opacity", 0.0, 0.0, 0.0625, 0.0625),
         ReaderBox("b.png", "Lung Lesion", 0.875, 0.9375, 1.0, 1.0),
     ]
+
+
+def test_reader_boxes_of_the_public_layout(tmp_path: Path) -> None:
+    path = tmp_path / "BBox_List_2017.csv"
+    header = "Image Index,Finding Label,Bbox [x,y,w,h],,,\n"
+    path.write_text(f"{header}a.png,Atelectasis,256.0,512.0,128.0,256.0,,,\n")
+    assert nih.boxes(tmp_path) == [ReaderBox("a.png", "Atelectasis", 0.25, 0.5, 0.375, 0.75)]
+    for place, message in (
+        ("256,512,128,", "not four numbers"),
+        ("256,512,wide,256", "not four numbers"),
+        ("1024,0,64,64", "no part on its film"),
+        ("0,-64,64,64", "no part on its film"),
+        ("0,0,nan,64", "no part on its film"),
+    ):
+        path.write_text(f"{header}a.png,Atelectasis,{place},,,\n")
+        with pytest.raises(DatasetError, match=f"a reader box of a.png .*{message}"):
+            nih.boxes(tmp_path)
 
 
 # --- the others

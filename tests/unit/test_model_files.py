@@ -211,7 +211,7 @@ def relist(folder: Path, **changes: Any) -> None:
 def test_starter_vectors_that_do_not_fit_their_listing_are_refused(tmp_path: Path) -> None:
     save_starter(tmp_path, STARTER)
     relist(tmp_path, studies=["CXR1"])
-    with pytest.raises(BadWeights, match="lists 1 studies, .* holds 2"):
+    with pytest.raises(BadWeights, match=r"lists 1 studies, .* holds 2"):
         load_starter(tmp_path, "tiny@1-abababab", "mini@1")
     save_file({"boxes": STARTER.boxes}, tmp_path / VECTORS_FILE)
     relist(tmp_path)

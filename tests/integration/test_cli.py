@@ -1,0 +1,220 @@
+"""The command line in-process: what is printed, what is written, and how each failure ends."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from knowledge_base.errors import StoreInUse, StoreUnavailable
+from rag_service import wiring
+from rag_service.__main__ import main
+from rag_service.errors import BadWeights, DamagedRecord, IndexModelMismatch, NotAnImage, ServiceError
+from rag_service.imaging.decode import decode
+from rag_service.imaging.film import Film
+from rag_service.report.draft import Citation, Draft, Provenance, SearchAnswer, SimilarCase, Status
+from rag_service.requests import DraftRequest, SearchRequest
+from rag_service.settings import ENVIRONMENT, Settings
+
+PROVENANCE = Provenance("m@1", "p@1", "i", "k", "t", 20260, "f")
+DRAFT = Draft(Status.DRAFT, (), (), "No finding reached its threshold.", (), (), None, {}, (), PROVENANCE)
+NEAR = SimilarCase("12345678-rest", 0.0491, 0.873, ("Edema", "Fracture"), "There is edema.\nNo fracture.", None)
+ANSWER = SearchAnswer(
+    (NEAR, replace(NEAR, box_overlap=None)),
+    (Citation("guideline", "p-1", "Septal lines.", (0, 13), 0.5, entails=True),),
+    ("blank",),
+    PROVENANCE,
+)
+CANARY = "DOE^JANE-19520314"
+
+
+class Canned:
+    """A service whose answers a test sets."""
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+        self.settings: Settings | None = None
+        self.closed = 0
+        self.error: Exception | None = None
+
+    def draft(self, request: DraftRequest) -> Draft:
+        self.asked.append(request)
+        if self.error:
+            raise self.error
+        return DRAFT
+
+    def search(self, request: SearchRequest) -> SearchAnswer:
+        self.asked.append(request)
+        return ANSWER
+
+    def decode(self, content: bytes) -> Film:
+        return decode(content)
+
+    def source_name(self, citation: Citation) -> str:
+        return citation.id
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Canned:
+    canned = Canned()
+
+    def build(settings: Settings) -> Canned:
+        canned.settings = settings
+        return canned
+
+    for name in ENVIRONMENT:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(wiring, "build_service", build)
+    return canned
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> str:
+    out = BytesIO()
+    Image.fromarray(np.arange(96 * 72, dtype=np.uint16).reshape(96, 72).astype(np.uint8)).save(out, "PNG")
+    (tmp_path / f"{CANARY}.png").write_bytes(out.getvalue())
+    return str(tmp_path / f"{CANARY}.png")
+
+
+def test_a_draft_as_text(service: Canned, film: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["draft", film, "--prompt", "effusion?", "--indication", "cough", "--patient", "openi:p:1"]) == 0
+    out = capsys.readouterr()
+    assert out.out.startswith("DRAFT REPORT  (research use; a clinician decides and signs)\n")
+    assert out.err == ""
+    assert service.asked == [DraftRequest(Path(film).read_bytes(), "effusion?", "cough", patient=("openi", "p:1"))]
+    assert service.closed == 1
+    assert service.settings == Settings(workers=1)
+
+
+def test_a_draft_as_json_is_the_same_bytes_every_time(
+    service: Canned, film: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["draft", film, "--json", "--store", "elsewhere"]) == 0
+    first = capsys.readouterr().out
+    assert main(["draft", film, "--json"]) == 0
+    assert capsys.readouterr().out == first == json.dumps(DRAFT.to_json(), sort_keys=True) + "\n"
+
+
+def test_the_store_is_the_one_named(service: Canned, film: str) -> None:
+    assert main(["draft", film, "--store", "http://qdrant:6333"]) == 0
+    assert service.settings == Settings(store="http://qdrant:6333", workers=1)
+
+
+def test_a_picture_is_written_where_asked(service: Canned, film: str, tmp_path: Path) -> None:
+    target = tmp_path / "new" / "film.png"
+    assert main(["draft", film, "--json", "--picture", str(target)]) == 0
+    with Image.open(target) as image:
+        assert (image.format, image.size) == ("PNG", (768 + 460, 1024))
+
+
+def test_a_search_as_text(service: Canned, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["search", "--text", "edema", "--finding", "Edema", "--limit", "3"]) == 0
+    assert capsys.readouterr().out == (
+        "the film was not used: blank\n"
+        "12345678-rest  score 0.0491  overlap 0.87  Edema, Fracture\n"
+        "    There is edema.\n    No fracture.\n"
+        "12345678-rest  score 0.0491  Edema, Fracture\n"
+        "    There is edema.\n    No fracture.\n"
+        "guideline p-1: Septal lines.\n"
+    )
+    assert service.asked == [SearchRequest(None, "edema", "Edema", 3)]
+
+
+def test_a_search_as_json(service: Canned, film: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["search", film, "--json"]) == 0
+    assert capsys.readouterr().out == json.dumps(ANSWER.to_json(), sort_keys=True) + "\n"
+    assert service.asked == [SearchRequest(Path(film).read_bytes())]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "exit_code"),
+    [
+        (NotAnImage("not a known image file"), "not_an_image", 1),
+        (ServiceError("failed"), "internal", 1),
+        (DamagedRecord("a stored record fails its checksum"), "damaged_record", 3),
+        (IndexModelMismatch("run the indexer"), "index_model_mismatch", 3),
+        (BadWeights("expected sha256"), "bad_weights", 3),
+        (StoreUnavailable("gone"), "failed", 1),
+        (StoreInUse("build/knowledge", 7), "failed", 4),
+    ],
+)
+def test_a_failure_ends_with_its_code(
+    service: Canned, film: str, capsys: pytest.CaptureFixture[str], error: Exception, code: str, exit_code: int
+) -> None:
+    service.error = error
+    assert main(["draft", film]) == exit_code
+    out = capsys.readouterr()
+    assert out.out == ""
+    assert out.err == f"error [{code}]: {error}\n"
+    assert CANARY not in out.err
+    assert service.closed == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["draft", f"/nowhere/{CANARY}.png"],
+        ["draft", "FILM", "--patient", CANARY],
+        ["draft", "FILM", "--patient", f":{CANARY}"],
+        ["draft", "FILM", "--prompt", CANARY * 400],
+        ["draft", "FILM", "--picture", "/dev/null/film.png"],
+        ["search"],
+        ["search", "--text", CANARY, "--limit", "0"],
+        ["search", "--text", CANARY, "--limit", "51"],
+        ["search", "--text", f"{CANARY}\x00"],
+    ],
+)
+def test_a_request_that_cannot_be_is_usage(
+    service: Canned, film: str, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    assert main([film if a == "FILM" else a for a in arguments]) == 2
+    out = capsys.readouterr()
+    assert out.out == ""
+    assert out.err.startswith("error [bad_request]: ")
+    assert CANARY not in out.err
+
+
+def test_a_bad_setting_is_usage(
+    service: Canned, film: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAG_API_KEY", "tiny secret")
+    assert main(["draft", film]) == 2
+    error = capsys.readouterr().err
+    assert "RAG_API_KEY is weak" in error
+    assert "tiny secret" not in error
+
+
+@pytest.mark.parametrize("arguments", [[], ["read"], ["draft"], ["search", "--limit", "many"]])
+def test_arguments_that_are_not_understood(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["draft", "--help"], ["search", "--help"]])
+def test_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 0
+    assert "usage: python -m rag_service" in capsys.readouterr().out
+
+
+def test_a_service_that_cannot_be_built(
+    film: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, service: Canned
+) -> None:
+    def refuse(_: Settings) -> Callable[[], None]:
+        raise StoreInUse("build/knowledge", 4711)
+
+    monkeypatch.setattr(wiring, "build_service", refuse)
+    assert main(["draft", film]) == 4
+    assert "in use by pid 4711" in capsys.readouterr().err

@@ -1,0 +1,154 @@
+"""From settings to a built service: which store, which model, and what is released when building fails."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import save_file
+
+from knowledge_base.findings import FINDINGS
+from knowledge_base.memory import MemoryStore
+from knowledge_base.schema import CASES, GUIDELINES
+from knowledge_base.store import PUBLIC, Scope
+from rag_service import wiring
+from rag_service.calibration import Calibration, FindingCalibration, GateThresholds, Reliability, Tiers
+from rag_service.errors import BadWeights, IndexModelMismatch
+from rag_service.gate import REFERENCE_FILE
+from rag_service.models import text
+from rag_service.models.network import FilmNetwork
+from rag_service.settings import Settings
+from rag_service.training.export import export
+
+
+@pytest.fixture
+def weights(make_network: Callable[[int], FilmNetwork], tmp_path: Path) -> Path:
+    """A model folder: exported network, its calibration and the gate's reference."""
+    network, folder = make_network(0), tmp_path / "weights"
+    torch.save({"averaged": network.state_dict()}, tmp_path / "checkpoint.pt")
+    record = export(tmp_path / "checkpoint.pt", network.architecture, "1", folder)
+    arrays = {"mean": np.zeros(368, np.float32), "whitening": np.eye(368, dtype=np.float16)}
+    save_file(arrays, folder / REFERENCE_FILE)
+    reference = hashlib.sha256((folder / REFERENCE_FILE).read_bytes()).hexdigest()
+    entry = FindingCalibration(1.0, 0.0, 0.5, 0.5, 0.1, Reliability.TOO_FEW, 1, 2, None, (0.1, 0.9), (0, 1))
+    limits = GateThresholds({"lateral": 0.9}, 9.0, reference, 0.005)
+    findings = dict.fromkeys(FINDINGS, entry)
+    Calibration(record.id, findings, Tiers(0.9, 0.6, 1.0), limits, ("a", "b", "c", "d"), "none").save(folder)
+    return folder
+
+
+class Pool:
+    """In place of the decoder's process."""
+
+    made: list[Pool]
+
+    def __init__(self, workers: int) -> None:
+        self.workers, self.events = workers, ["made"]
+        self.made.append(self)
+
+    def start(self) -> None:
+        self.events.append("started")
+
+    def close(self) -> None:
+        self.events.append("closed")
+
+
+@pytest.fixture
+def parts(monkeypatch: pytest.MonkeyPatch, words: Any) -> tuple[MemoryStore, list[Pool]]:
+    """The store, and every decoder that is made, in place of the concrete ones."""
+    store = MemoryStore()
+    monkeypatch.setattr(Pool, "made", [], raising=False)
+    monkeypatch.setattr(wiring, "DecodePool", Pool)
+    monkeypatch.setattr(wiring, "EdgeStore", lambda *_, **__: store)
+    monkeypatch.setattr(wiring, "load_text_encoder", lambda: words)
+    return store, Pool.made
+
+
+def test_a_service_is_built_and_closed(weights: Path, parts: tuple[MemoryStore, list[Pool]]) -> None:
+    store, pools = parts
+    heard: list[str] = []
+    service = wiring.build_service(Settings(model_folder=str(weights), workers=3), heard.append)
+    assert heard == ["model", "knowledge base"]
+    assert (pools[0].workers, pools[0].events) == (3, ["made", "started"])
+    assert service.readiness() == {"model": "ok", "store": "ok"}
+    assert (store.count(CASES, Scope(PUBLIC)), store.count(GUIDELINES, Scope(PUBLIC))) == (0, 0)
+    service.close()
+    assert pools[0].events[-1] == "closed"
+    assert not store.health().ready
+
+
+def test_what_was_opened_is_released_when_building_fails(weights: Path, parts: tuple[MemoryStore, list[Pool]]) -> None:
+    store, pools = parts
+    (weights / REFERENCE_FILE).write_bytes(b"altered")
+    with pytest.raises(BadWeights, match=r"gate\.safetensors"):
+        wiring.build_service(Settings(model_folder=str(weights)))
+    assert pools[0].events == ["made", "started", "closed"]
+    assert not store.health().ready
+
+
+def test_an_index_of_another_model_is_refused_with_the_remedy(
+    weights: Path, parts: tuple[MemoryStore, list[Pool]]
+) -> None:
+    wiring.open_collections(parts[0], wiring.layout("other@1-00000000", 4))
+    with pytest.raises(IndexModelMismatch, match=r"python -m indexer add SOURCE DIR --rebuild"):
+        wiring.build_service(Settings(model_folder=str(weights)))
+
+
+def test_a_reader_sets_the_threads_it_is_told(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    wiring.build_reader(Settings(model_folder=str(weights), torch_threads=3))
+    wiring.build_reader(Settings(model_folder=str(weights), torch_threads=0))
+    assert asked == [3]
+
+
+def test_a_layout_binds_models_and_names_itself() -> None:
+    plan = wiring.layout("m@1-00000000", 4)
+    assert set(plan.cases.dense) == {"box.m@1-00000000", f"text.{text.NAME}"}
+    assert plan.cases_manifest.as_json() == {
+        "box_model": "m@1-00000000", "text_model": text.NAME, "preprocessing": "squeeze256-p0.5-99.5@1",
+        "labeler": "rules@1", "box_dimension": 4, "text_dimension": 384, "schema_version": 1,
+    }  # fmt: skip
+    assert plan.guidelines_manifest.box_model is None
+    assert plan.digest == wiring.layout("m@1-00000000", 4).digest
+    assert plan.digest != wiring.layout("m@2-00000000", 4).digest
+
+
+def test_a_url_is_a_server_and_anything_else_a_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    made: list[tuple[Any, ...]] = []
+    monkeypatch.setattr("knowledge_base.server.connect", lambda *a: made.append(a))
+    monkeypatch.setattr(wiring, "EdgeStore", lambda path, reserve_bytes: made.append((path, reserve_bytes)))
+    wiring.build_store(Settings(store="http://qdrant:6333", store_api_key="k"))
+    wiring.build_store(Settings(store=str(tmp_path), reserve_mib=2))
+    assert made == [("http://qdrant:6333", "k"), (tmp_path, 2 << 20)]
+
+
+def test_discarding_removes_both_collections_and_nothing_else(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(wiring, "EdgeStore", lambda *_, **__: MemoryStore())
+    for name in (CASES, GUIDELINES, "mine"):
+        (tmp_path / name).mkdir()
+    settings = Settings(store=str(tmp_path))
+    wiring.discard_index(settings)
+    assert [p.name for p in tmp_path.iterdir()] == ["mine"]
+    wiring.discard_index(settings)
+    dropped: list[str] = []
+
+    class Client:
+        def __init__(self, url: str, api_key: str | None) -> None:
+            dropped.append(url)
+
+        def delete_collection(self, name: str) -> None:
+            dropped.append(name)
+
+        def close(self) -> None:
+            dropped.append("closed")
+
+    monkeypatch.setattr("qdrant_client.QdrantClient", Client)
+    wiring.discard_index(replace(settings, store="https://far"))
+    assert dropped == ["https://far", "cases", "guidelines", "closed"]
