@@ -95,6 +95,11 @@ def test_the_venn_abers_bracket_by_hand() -> None:
     assert flat.interval(0.9) == pytest.approx((2 / 3, 1.0))
 
 
+def test_films_with_the_very_score_widen_the_bracket() -> None:
+    tied = replace(ENTRY, slope=1.0, offset=0.0, scores=(0.5, 0.5), outcomes=(0, 1))
+    assert tied.interval(0.5) == (0.0, 1.0)
+
+
 def test_the_bracket_is_widened_to_hold_p() -> None:
     low, high = ENTRY.interval(0.05)
     assert (low, high) == pytest.approx((0.0, 1 / 3))

@@ -137,6 +137,13 @@ def test_geometry_without_strength_only_resamples() -> None:
     assert torch.allclose(augment.geometry(batch, 64, still, seeded()), batch, atol=1e-5)
 
 
+def test_turning_a_round_spot_leaves_it_round() -> None:
+    turned = augment.Strength(rotation_degrees=40.0, zoom=0.0, aspect=0.0, shift=0.0)
+    across = torch.linspace(-1, 1, 64)
+    spot = torch.exp(-(across[None] ** 2 + across[:, None] ** 2) / 0.1).expand(8, 1, 64, 64)
+    assert torch.allclose(augment.geometry(spot, 64, turned, seeded()), spot, atol=0.02)
+
+
 def test_acquisition_without_strength_changes_nothing() -> None:
     same = replace(augment.Strength().scaled(0.0), blur_share=0.0)
     assert torch.allclose(augment.acquisition(films(), same, seeded()), films(), atol=1e-5)
