@@ -80,6 +80,14 @@ def _grounding(settings: Settings, options: argparse.Namespace) -> Result:
     return result, grounding.table(result)
 
 
+def _gate(settings: Settings, options: argparse.Namespace) -> Result:
+    from eval import gate
+    from rag_service.wiring import build_reader
+
+    result = gate.measure(gate.pictures(options.folder, options.projection), build_reader(settings))
+    return result, gate.table(result)
+
+
 def _speed(settings: Settings, options: argparse.Namespace) -> Result:
     from eval import speed
     from rag_service.wiring import build_service
@@ -95,6 +103,7 @@ _TASKS: dict[str, Callable[[Settings, argparse.Namespace], Result]] = {
     "retrieval": _retrieval,
     "labeler": _labeler,
     "grounding": _grounding,
+    "gate": _gate,
     "speed": _speed,
 }
 
@@ -125,6 +134,9 @@ def _parser() -> argparse.ArgumentParser:
     tasks.add_parser("grounding", parents=[common, of_films], help="boxes against radiologists' boxes")
     reports = tasks.add_parser("labeler", parents=[common], help="the labeler against MeSH tags and a second labeler")
     reports.add_argument("folder", type=Path, help="holds NLMCXR_reports.tgz")
+    gate = tasks.add_parser("gate", parents=[common], help="which pictures of a folder are turned away")
+    gate.add_argument("folder", type=Path)
+    gate.add_argument("--projection", choices=("frontal", "lateral"), help="of an Open-i folder, only these")
     speed = tasks.add_parser("speed", parents=[common], help="time and memory of the running service")
     speed.add_argument(
         "--repeats", type=_at_least_one, default=20, help="drafts, and searches by words, that are timed"

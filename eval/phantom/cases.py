@@ -30,6 +30,10 @@ class Case:
 
 CASES: Final[dict[str, Case]] = {
     "demo": Case(
+        Anatomy(sex="female", size=0.97, inspiration=-0.3, fat=0.5, seed=17),
+        (Cardiomegaly(0.62), Edema(0.6), PleuralEffusion(Laterality.LEFT, 70.0)),
+    ),
+    "effusion": Case(
         Anatomy(rotation=-1.5, inspiration=-0.1, seed=11), (Cardiomegaly(0.58), PleuralEffusion(Laterality.RIGHT, 78.0))
     ),
     "normal": Case(Anatomy(rotation=1.0, seed=3)),

@@ -24,7 +24,8 @@ _LOWER: Final = re.compile(r"\b(base|bases|basal|basilar|bibasilar|lower|costoph
 _NOT_ON_THE_FILM: Final = re.compile(
     r"\d|\b(recommend\w*|advise\w*|suggest(?:ed)? (?:ct|follow)|correlat\w+|follow[- ]?up|ct|mri|"
     r"lateral (?:view|film|radiograph)|history|patient|clinical\w*|symptom\w*|discussed|dictat\w+|otherwise|"
-    r"status post|[cm]m|(?:centi|milli)met\w+|known|surgery|surgical|resection|treatment)\b",
+    r"status post|[cm]m|(?:centi|milli)met\w+|known|surgery|surgical|resection|treatment|"
+    r"old|chronic|age|exam|examination|technique|following|believe|heal(?:ed|ing)|specifically)\b",
     re.IGNORECASE,
 )
 _NEUTRAL: Final = frozenset(

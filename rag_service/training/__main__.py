@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _pack(corpus: Corpus, vectors: NDArray[np.float32], plan: Plan, options: argparse.Namespace) -> int:
     checkpoint = options.work / f"encoder-{plan.seed}" / "checkpoint.pt"
     architecture = plan.architecture(corpus.tag_names, SOURCES)
-    record = export(checkpoint, architecture, options.version, options.out)
+    record = export(checkpoint, architecture, options.version, options.out, options.blend)
     print(f"{record.id}  sha256 {record.sha256}")
     reader = CorpusReader(load_encoder(options.out), corpus)
     calibrate(reader, options.out).save(options.out)
@@ -74,6 +74,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, required=True, help="folder holding openi/, nih/, ...")
     parser.add_argument("--work", type=Path, default=Path("build/training"), help="checkpoints, cache and log")
     parser.add_argument("--out", type=Path, default=Path("rag_service/weights"), help="where pack writes")
+    parser.add_argument(
+        "--blend", type=Path, nargs="*", default=[], help="further checkpoints to average with, for pack"
+    )
     parser.add_argument("--figures", type=Path, nargs="*", default=[], help="JSON of eval runs, for the card")
     parser.add_argument("--note", default="", help="a sentence on how the run went, for the card")
     parser.add_argument("--version", default="1", help="version of the packed model")

@@ -70,7 +70,7 @@ def _training(plan: Plan, note: str) -> Iterator[str]:
     yield "## Training"
     yield ""
     stages = ", ".join(f"{share:.0%} of steps at {side} px" for share, side in plan.stages)
-    yield f"From random weights, {plan.steps} steps of {plan.batch} films, seed {plan.seed}; {stages}. Never mirrored."
+    yield f"Last leg: {plan.steps} steps of {plan.batch} films, seed {plan.seed}; {stages}. Never mirrored."
     if note:
         yield ""
         yield note

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from rag_service.imaging.normalise import PREPROCESSING
 from rag_service.models.catalogue import RECORD_FILE, ModelRecord
@@ -23,9 +25,15 @@ TERMS: Final = (
 )
 
 
-def export(checkpoint: Path, architecture: Architecture, version: str, folder: Path) -> ModelRecord:
-    """Write weights and record; matrices as float16, statistics and biases as float32."""
-    state = torch.load(checkpoint, weights_only=True)["averaged"]
+def export(
+    checkpoint: Path, architecture: Architecture, version: str, folder: Path, blend: Sequence[Path] = ()
+) -> ModelRecord:
+    """Write weights and record; matrices as float16, statistics and biases as float32.
+
+    The weights are the mean of the checkpoint's and those of `blend`: legs of one run (Wortsman et al., ICML 2022).
+    """
+    states = [torch.load(path, weights_only=True)["averaged"] for path in (checkpoint, *blend)]
+    state = {k: _mean([s[k] for s in states]) for k in states[0]}
     small = {k: v.half() if v.ndim > 1 and v.is_floating_point() else v for k, v in state.items()}
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / WEIGHTS_FILE
@@ -41,3 +49,8 @@ def export(checkpoint: Path, architecture: Architecture, version: str, folder: P
     )
     (folder / RECORD_FILE).write_text(json.dumps(asdict(record), indent=1) + "\n", "utf-8")
     return record
+
+
+def _mean(values: Sequence[Tensor]) -> Tensor:
+    """The mean of floating tensors; counters are taken from the first."""
+    return torch.stack(list(values)).mean(0) if values[0].is_floating_point() else values[0]

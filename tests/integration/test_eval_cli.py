@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from eval import __main__ as cli
-from eval import grounding, labeler, speed
+from eval import gate, grounding, labeler, speed
 from knowledge_base.errors import StoreInUse
 from knowledge_base.findings import FINDINGS
 from rag_service import wiring
@@ -346,3 +347,18 @@ def test_exit_codes(run: Run, maker: Maker, tmp_path: Path, service: Service, mo
     assert (code, said) == (3, "error: calibration.json is absent or malformed in the model folder\n")
     monkeypatch.setenv("RAG_PORT", "high")
     assert run("labels", folder) == (2, "", "error: RAG_PORT must be of type int\n")
+
+
+def test_gate_counts_what_is_turned_away(tmp_path: Path, encoder: FilmEncoder) -> None:
+    (tmp_path / "text.png").write_bytes(b"no picture")
+    Image.fromarray(np.arange(96 * 96, dtype=np.uint8).reshape(96, 96)).save(tmp_path / "film.png")
+
+    class Nobody:
+        def judge(self, film: object, reading: object) -> object:
+            return SimpleNamespace(reasons=())
+
+    result = gate.measure(gate.pictures(tmp_path, None), SimpleNamespace(gate=Nobody(), encoder=encoder))  # type: ignore[arg-type]
+    assert (result["turned_away"], result["n"], result["reasons"]) == (0.5, 2, {"not_an_image": 1})
+    assert gate.table(result) == "turned away 0.500 of 2 pictures (not_an_image 1)"
+    with pytest.raises(DatasetError):
+        gate.pictures(tmp_path / "absent", None)

@@ -165,15 +165,17 @@ def test_impossible_patients_are_refused() -> None:
 def test_every_case_renders_and_the_command_writes(tmp_path: object) -> None:
     from pathlib import Path
 
-    assert set(CASES) == {"demo", "normal", "pneumothorax", "nodule", "devices", "edema", "consolidation"}
+    assert set(CASES) == {"demo", "effusion", "normal", "pneumothorax", "nodule", "devices", "edema", "consolidation"}
     labels = {
         n: [t.label for t in render(c.anatomy, c.pathologies, c.devices, rows=96, columns=80).findings]
         for n, c in CASES.items()
     }
-    assert labels["demo"] == ["Cardiomegaly", "Pleural Effusion"] and labels["normal"] == []
+    assert labels["effusion"] == ["Cardiomegaly", "Pleural Effusion"] and labels["normal"] == []
     out = Path(str(tmp_path)) / "film.png"
     main([str(out), "--case", "normal", "--truth", str(out.with_suffix(".json"))])
-    assert Image.open(out).size == (840, 1024) and out.with_suffix(".json").read_text().startswith("{")
+    with Image.open(out) as written:
+        assert written.size == (840, 1024)
+    assert out.with_suffix(".json").read_text().startswith("{")
 
 
 def test_variants_are_pictures_of_something_else() -> None:

@@ -1,0 +1,56 @@
+"""python -m eval gate DIR: what share of the pictures under a folder is turned away, and for which reasons."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any, Final
+
+from tqdm import tqdm
+
+from knowledge_base.records import digest
+from rag_service.datasets import openi
+from rag_service.datasets.films import DatasetError
+from rag_service.errors import FilmError
+from rag_service.imaging.decode import decode
+from rag_service.service import Reader
+
+SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".dcm"})
+
+
+def pictures(folder: Path, projection: str | None) -> list[Path]:
+    """Every picture under the folder; of an Open-i folder only those of a projection, when one is given."""
+    if projection is not None:
+        found = [r.path for r in openi.films(folder) if r.presentation == projection]
+    else:
+        found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    if not found:
+        raise DatasetError(f"{folder.name}/ holds no such picture")
+    return found
+
+
+def measure(paths: list[Path], reader: Reader) -> dict[str, Any]:
+    """Share turned away with its denominator, and how often each reason was given (a picture may have several)."""
+    reasons: Counter[str] = Counter()
+    away = 0
+    for path in tqdm(paths, desc="reading pictures", unit="picture"):
+        try:
+            film = decode(path.read_bytes())
+        except FilmError as error:
+            found: tuple[str, ...] = (error.code,)
+        else:
+            found = reader.gate.judge(film, reader.encoder.read(film)).reasons
+        away += bool(found)
+        reasons.update(found)
+    return {
+        "turned_away": away / len(paths),
+        "n": len(paths),
+        "reasons": dict(reasons.most_common()),
+        "signature": {"pictures": digest(sorted(p.name for p in paths)), "model": reader.encoder.record.id},
+    }
+
+
+def table(result: dict[str, Any]) -> str:
+    """The result for a reader."""
+    reasons = ", ".join(f"{k} {v}" for k, v in result["reasons"].items()) or "no reason given"
+    return f"turned away {result['turned_away']:.3f} of {result['n']} pictures ({reasons})"
