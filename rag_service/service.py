@@ -131,7 +131,8 @@ class _Evidence:
     def passages(self, finding: str, sentence: str) -> Sequence[PassageHit]:
         vector = self.memory.finding_vectors[finding]
         found = self.memory.guidelines.search(f"{finding} {sentence}", vector, findings=(finding,), limit=4 * PASSAGES)
-        return [h for h in found if finding in h.passage.findings][:PASSAGES]
+        about = [h for h in found if finding in h.passage.findings]
+        return sorted(about, key=lambda h: len(h.passage.findings))[:PASSAGES]  # those about this finding alone first
 
     def _search(self, finding: tuple[str, Polarity] | None, limit: int) -> tuple[CaseHit, ...]:
         if finding not in self._found:
