@@ -59,7 +59,7 @@ def _retrieval(settings: Settings, options: argparse.Namespace) -> Result:
     encoder = build_reader(settings).encoder
     cases = load_starter(Path(settings.model_folder), encoder.record.id, NAME)
     base = retrieval.gallery(cases, openi.reports(openi.bundled_archive()))
-    rows = films.read(options.folder, options.split)
+    rows = films.labelled(films.read(options.folder, options.split))
     told = retrieval.indications(options.folder)
     result = retrieval.measure(rows, base, encoder, load_text_encoder(), told, options.seed)
     return result, retrieval.table(result)

@@ -10,14 +10,19 @@ from rag_service.datasets.films import DatasetError, FilmRow, Split
 
 
 def read(folder: Path, split: Split | None = None) -> list[FilmRow]:
-    """Frontal labelled films of an Open-i or NIH folder; DatasetError when it is neither or holds none."""
+    """Frontal films of an Open-i or NIH folder, labelled or not; DatasetError when it is neither or none is labelled."""
     rows = _reader(folder)
-    kept = [r for r in rows if r.labels and r.presentation in {"frontal", None} and (split is None or r.split is split)]
-    if not kept:
+    kept = [r for r in rows if r.presentation in {"frontal", None} and (split is None or r.split is split)]
+    if not labelled(kept):
         raise DatasetError(
             f"{folder.name}/ holds no labelled frontal film" + (f" of the {split} split" if split else "")
         )
     return kept
+
+
+def labelled(rows: list[FilmRow]) -> list[FilmRow]:
+    """Those that can be scored."""
+    return [r for r in rows if r.labels]
 
 
 def signature(rows: list[FilmRow]) -> str:

@@ -48,6 +48,12 @@ def predict(rows: Sequence[FilmRow], encoder: FilmEncoder, calibration: Calibrat
     return Predictions(tuple(rows), calibration.probabilities(raw), np.array([f.box.radius.mean() for f in found]))
 
 
+def scorable(predictions: Predictions) -> Predictions:
+    """Only the films whose source labels them."""
+    kept = [i for i, r in enumerate(predictions.rows) if r.labels]
+    return Predictions(tuple(predictions.rows[i] for i in kept), predictions.p[kept], predictions.radius[kept])
+
+
 def by_study(predictions: Predictions) -> Studies:
     """The films of a study count once: their probabilities are averaged."""
     groups: dict[tuple[str, str], list[int]] = {}
@@ -64,7 +70,8 @@ def by_study(predictions: Predictions) -> Studies:
 
 
 def measure(predictions: Predictions, calibration: Calibration, model: str, seed: int) -> dict[str, Any]:
-    """Everything `labels --json` writes."""
+    """Everything `labels --json` writes; films without a label are predicted, not scored."""
+    predictions = scorable(predictions)
     studies = by_study(predictions)
     every = np.arange(len(studies.p))
     flags = np.array([calibration.findings[f].flag for f in FINDINGS])

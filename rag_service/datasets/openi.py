@@ -1,6 +1,7 @@
 """Open-i (Indiana University): films, reports and hand-coded MeSH tags.
 
-Two layouts are read: a folder with `images.csv` (file, image_id, study_id, projection) beside `NLMCXR_reports.tgz`, and
+Two layouts are read: a folder with `images.csv` (file, image_id, study_id, projection) beside `NLMCXR_reports.tgz` (where
+that is absent, the same archive as a package carries it), and
 the public one, a folder of `*.png` named by image id beside the same archive or its unpacked `ecgen-radiology/`.
 """
 
@@ -118,6 +119,8 @@ def _archive_of(folder: Path) -> Path:
     for candidate in (folder / ARCHIVE, folder / "ecgen-radiology"):
         if candidate.exists():
             return candidate
+    if (folder / "images.csv").is_file():
+        return bundled_archive()
     raise DatasetError(f"{folder.name}/ holds neither {ARCHIVE} nor ecgen-radiology/")
 
 

@@ -48,7 +48,8 @@ def test_labelled_frontal_films_of_openi(maker: Maker) -> None:
     folder = maker.openi(STUDIES)
     with (folder / "images.csv").open("a") as table:
         table.write("films/CXR1.png,CXR1_2,CXR1,Lateral\n")
-    rows = films.read(folder)
+    assert [r.study for r in films.read(folder)] == ["CXR1", "CXR2", "CXR3", "CXR4"]
+    rows = films.labelled(films.read(folder))
     assert [(r.study, r.presentation) for r in rows] == [("CXR1", "frontal"), ("CXR2", "frontal"), ("CXR3", "frontal")]
     assert [r.study for r in films.read(folder, Split.TEST)] == ["CXR1"]
     with pytest.raises(DatasetError, match="holds no labelled frontal film of the calibration split"):
@@ -100,7 +101,7 @@ def by_hand() -> Predictions:
 def test_predictions_are_the_encoders_calibrated(
     maker: Maker, tiny_encoder: FilmEncoder, calibration: Calibration
 ) -> None:
-    rows = films.read(maker.openi(STUDIES))
+    rows = films.labelled(films.read(maker.openi(STUDIES)))
     found = labels.predict(rows, tiny_encoder, calibration)
     assert found.rows == tuple(rows) and found.p.shape == (3, 14)
     reading = tiny_encoder.read(decode(rows[1].path.read_bytes()))
