@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 from uuid import UUID, uuid5
 
 import numpy as np
@@ -180,23 +180,6 @@ class Passage:
     def id(self) -> UUID:
         """See `passage_id`."""
         return passage_id(self.slug)
-
-
-@dataclass(frozen=True)
-class Checksummed:
-    """A payload with the SHA-256 of its canonical JSON: a record that fails it is not evidence."""
-
-    payload: dict[str, Any]
-    sha256: str = field(default="")
-
-    def __post_init__(self) -> None:
-        if not self.sha256:
-            object.__setattr__(self, "sha256", digest(self.payload))
-
-    @property
-    def intact(self) -> bool:
-        """Whether the payload still has the checksum it was stored with."""
-        return digest(self.payload) == self.sha256
 
 
 def digest(payload: object) -> str:

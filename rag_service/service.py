@@ -43,6 +43,7 @@ from rag_service.report.draft import (
     Uncertainty,
 )
 from rag_service.report.impression import impression
+from rag_service.report.labeler import comparison_words
 from rag_service.requests import DraftRequest, SearchRequest
 
 NEAR: Final = 100
@@ -183,7 +184,7 @@ class RadiographService:
             checks={
                 "every_sentence_cited": all(f.citations for f in composed.findings),
                 "every_quote_entails": all(c.entails for f in composed.findings for c in f.citations),
-                "comparison_words": 0,
+                "comparison_words": sum(len(comparison_words(f.sentence)) for f in composed.findings),
                 "near_duplicates_excluded": len(evidence.duplicates),
                 "damaged_records": evidence.damaged,
             },

@@ -16,7 +16,6 @@ _REASONS: Final = {
     "rotated": "the film is turned",
     "inverted": "black and white are exchanged",
     "blank": "the film shows nothing",
-    "low_quality": "the film cannot be judged at this quality",
     "out_of_distribution": "the film is unlike those the model learned from",
 }
 _SILENCE: Final = {

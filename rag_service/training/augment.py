@@ -12,7 +12,7 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class Strength:
-    """Half-ranges of the random changes; `scaled` multiplies them all, for shifts beyond the training range."""
+    """Half-ranges of the random changes, and the shares of films that are blurred or painted on."""
 
     rotation_degrees: float = 6.0
     zoom: float = 0.10
@@ -24,14 +24,6 @@ class Strength:
     blur_share: float = 0.25
     square_share: float = 0.5
     border_share: float = 0.15
-
-    def scaled(self, factor: float) -> Strength:
-        """Every acquisition range multiplied by `factor`; shares stay."""
-        return Strength(
-            self.rotation_degrees, self.zoom, self.aspect, self.shift,
-            self.log_gamma * factor, self.window * factor, self.noise * factor,
-            self.blur_share, self.square_share, self.border_share,
-        )  # fmt: skip
 
 
 def geometry(films: Tensor, side: int, strength: Strength, generator: torch.Generator) -> Tensor:

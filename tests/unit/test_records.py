@@ -15,7 +15,6 @@ from knowledge_base.records import (
     BoxLatent,
     Case,
     CaseSentence,
-    Checksummed,
     Mention,
     Passage,
     RecordError,
@@ -212,12 +211,6 @@ def test_a_passage_that_cannot_be_cited_is_refused(change: dict[str, Any], messa
 def test_the_digest_is_that_of_canonical_json() -> None:
     expected = "123b424b7606d08d0756074e1f76051117423e1a66a03e02f56fd334de63705b"
     assert digest({"b": [1, 2.5], "a": "é"}) == digest({"a": "é", "b": [1, 2.5]}) == expected
-
-
-def test_a_checksummed_payload_knows_when_it_was_changed() -> None:
-    kept = Checksummed({"text": "clear"})
-    assert (kept.intact, kept.sha256) == (True, digest({"text": "clear"}))
-    assert not Checksummed({"text": "opaque"}, kept.sha256).intact
 
 
 @pytest.mark.parametrize(

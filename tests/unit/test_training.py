@@ -145,14 +145,8 @@ def test_turning_a_round_spot_leaves_it_round() -> None:
 
 
 def test_acquisition_without_strength_changes_nothing() -> None:
-    same = replace(augment.Strength().scaled(0.0), blur_share=0.0)
+    same = replace(augment.Strength(), log_gamma=0.0, window=0.0, noise=0.0, blur_share=0.0)
     assert torch.allclose(augment.acquisition(films(), same, seeded()), films(), atol=1e-5)
-
-
-def test_scaling_touches_the_acquisition_alone() -> None:
-    scaled = augment.Strength().scaled(2.0)
-    assert (scaled.log_gamma, scaled.window, scaled.noise) == (0.6, 0.16, 0.08)
-    assert replace(scaled, log_gamma=0.30, window=0.08, noise=0.04) == augment.Strength()
 
 
 def test_occlusion_paints_squares_near_the_edges_and_borders() -> None:
