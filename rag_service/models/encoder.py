@@ -63,6 +63,7 @@ class FilmEncoder:
     def __init__(self, record: ModelRecord, network: FilmNetwork, bl_tta: int = BL_TTA_SAMPLES) -> None:
         self.record = record
         self.network = network.eval()
+        self.bl_tta = bl_tta
         self._samples = samples(network.architecture.axes, bl_tta)
         self.finding_weights: NDArray[np.float32] = network.findings.weight.detach().numpy()
 
