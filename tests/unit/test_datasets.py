@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -391,3 +392,43 @@ def test_cohen(tmp_path: Path, finding: str, view: str, labels: dict[str, bool],
     (row,) = others.cohen(tmp_path)
     assert (row.study, row.patient, row.sex, row.view) == ("p1", "11", "F", view or None)
     assert (dict(row.labels), row.presentation) == (labels, presentation)
+
+
+def test_jsrt_films_are_known_by_their_names(tmp_path: Path) -> None:
+    for name in ("JPCLN001.png", "JPCNN002.png", "JPXXX003.png"):
+        a_film(tmp_path / "images" / name)
+    nodule, clear = others.jsrt(tmp_path)
+    assert nodule == FilmRow(
+        "jsrt",
+        tmp_path / "images" / "JPCLN001.png",
+        "JPCLN001",
+        "JPCLN001",
+        labels={"Lung Lesion": True, "No Finding": False},
+        presentation="frontal",
+    )
+    assert (clear.study, clear.labels) == ("JPCNN002", {"Lung Lesion": False, "No Finding": True})
+
+
+def test_films_of_one_child_share_its_patient(tmp_path: Path) -> None:
+    names = (
+        "normal_IM-0133-0001.jpg",
+        "normal_IM-0133-0002.jpg",
+        "normal_NORMAL2-IM-0133-0001.jpg",
+        "pneumonia_person9_bacteria_38.jpg",
+        "pneumonia_person9_virus_2.jpg",
+        "readme.jpg",
+    )
+    for name in names:
+        a_film(tmp_path / "images" / name)
+    rows = others.paediatric(tmp_path)
+    assert [r.patient for r in rows] == ["IM-0133", "IM-0133", "NORMAL2-IM-0133", "person9", "person9"]
+    assert rows[0].labels == {"Lung Opacity": False, "Pneumonia": False, "No Finding": True}
+    assert rows[3].labels == {"Lung Opacity": True, "No Finding": False, "Pneumonia": True}
+    assert {(r.source, r.presentation) for r in rows} == {("paediatric", "frontal")}
+
+
+@pytest.mark.parametrize("read", [others.jsrt, others.paediatric])
+def test_a_folder_without_such_films_is_refused(read: Callable[[Path], list[FilmRow]], tmp_path: Path) -> None:
+    a_film(tmp_path / "images" / "film.png")
+    with pytest.raises(DatasetError, match="images holds no"):
+        read(tmp_path)
