@@ -7,7 +7,6 @@ operating points, one to state a finding and one to deny it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from knowledge_base.findings import FINDINGS, Polarity
 from knowledge_base.records import digest
+from rag_service import sealed
 from rag_service.errors import BadWeights
 
 FILE: Final = "calibration.json"
@@ -129,33 +129,18 @@ class Tiers:
 
 
 @dataclass(frozen=True)
-class GateThresholds:
-    """The gate's operating points, chosen on calibration films so that each turns away at most a stated share of them.
-
-    `presentation`: probability from which a film counts as lateral, rotated ...; `distance`: Mahalanobis distance from
-    the training films, per root dimension; `reference` is the SHA-256 of the file that holds their mean and spread.
-    """
-
-    presentation: Mapping[str, float]
-    distance: float
-    reference: str
-    false_alarm_share: float
-
-
-@dataclass(frozen=True)
 class Calibration:
     """Everything fixed on the calibration split, for one model."""
 
     model: str
     findings: Mapping[str, FindingCalibration]
     tiers: Tiers
-    gate: GateThresholds
     axis_names: tuple[str, ...]
     sample: str
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the whole calibration: the `thresholds` of a draft's provenance."""
+        """SHA-256 of the whole calibration; with the gate's, the `thresholds` of a draft's provenance."""
         return digest(asdict(self))
 
     def confidence(self, finding: str, score: float, radius: float) -> Confidence:
@@ -171,15 +156,15 @@ class Calibration:
 
     def save(self, folder: Path) -> None:
         """Write `calibration.json`."""
-        (folder / FILE).write_text(json.dumps(asdict(self), separators=(",", ":")), "utf-8")
+        sealed.write(folder / FILE, asdict(self))
 
 
 def load_calibration(folder: Path, model: str) -> Calibration:
-    """The calibration of `model` in `folder`. BadWeights when absent, malformed or of another model."""
+    """The calibration of `model` in `folder`. BadWeights when absent, altered or of another model."""
+    raw = sealed.read(folder / FILE)
     try:
-        raw = json.loads((folder / FILE).read_text("utf-8"))
         calibration = _parse(raw)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise BadWeights(f"{FILE} is absent or malformed in the model folder") from error
     if calibration.model != model:
         raise BadWeights(f"{FILE} belongs to {calibration.model}, the model is {model}")
@@ -194,7 +179,6 @@ def _parse(raw: dict[str, Any]) -> Calibration:
         model=raw["model"],
         findings=findings,
         tiers=Tiers(**raw["tiers"]),
-        gate=GateThresholds(**raw["gate"]),
         axis_names=tuple(raw["axis_names"]),
         sample=raw["sample"],
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from time import perf_counter
 from typing import Final
 from uuid import UUID
@@ -15,7 +16,7 @@ from knowledge_base.cases import from_payload
 from knowledge_base.errors import CollectionMissing, DamagedRecordError, ManifestMismatch, StoreError
 from knowledge_base.findings import FINDINGS, NO_FINDING, Polarity
 from knowledge_base.guideline_search import GuidelineSearch, PassageHit
-from knowledge_base.records import Case, Passage
+from knowledge_base.records import Case, Passage, digest
 from knowledge_base.schema import CASES
 from knowledge_base.search import CaseHit, CaseQuery, CaseSearch
 from knowledge_base.store import KnowledgeStore, Scope
@@ -81,6 +82,11 @@ class Reader:
     calibration: Calibration
     gate: Gate
     saliency: Saliency
+
+    @cached_property
+    def thresholds_digest(self) -> str:
+        """SHA-256 of every operating point in use, the calibration's and the gate's."""
+        return digest([self.calibration.digest, self.gate.thresholds.digest])
 
 
 @dataclass(frozen=True, eq=False)
@@ -320,7 +326,7 @@ class RadiographService:
             preprocessing=record.preprocessing,
             index=self._memory.manifest_digest,
             knowledge_base=self._memory.content_digest,
-            thresholds=self._reader.calibration.digest,
+            thresholds=self._reader.thresholds_digest,
             seed=BL_TTA_SEED,
             film=film_digest,
         )

@@ -92,7 +92,7 @@ def build_reader(settings: Settings) -> Reader:
     folder = Path(settings.model_folder)
     encoder = load_encoder(folder)
     calibration = load_calibration(folder, encoder.record.id)
-    return Reader(encoder, calibration, load_gate(folder, calibration.gate), Saliency(encoder.network))
+    return Reader(encoder, calibration, load_gate(folder, encoder.record.id), Saliency(encoder.network))
 
 
 def build_memory(store: KnowledgeStore, encoder: FilmEncoder, encode: TextEncoder) -> Memory:

@@ -20,6 +20,7 @@ from rag_service.training.calibrate import CorpusReader, calibrate
 from rag_service.training.card import write_card
 from rag_service.training.corpus import SOURCES, Corpus, build
 from rag_service.training.export import export
+from rag_service.training.gate_reference import fit_gate
 from rag_service.training.loop import PLANS, Plan, Trainer, text_vectors
 from rag_service.training.starter import starter_cases
 
@@ -54,7 +55,8 @@ def _pack(corpus: Corpus, vectors: NDArray[np.float32], plan: Plan, options: arg
     record = export(checkpoint, architecture, options.version, options.out, options.blend)
     print(f"{record.id}  sha256 {record.sha256}")
     reader = CorpusReader(load_encoder(options.out), corpus)
-    calibrate(reader, options.out).save(options.out)
+    calibrate(reader).save(options.out)
+    fit_gate(reader, options.out).save(options.out)
     save_starter(options.out, starter_cases(reader, vectors))
     return 0
 

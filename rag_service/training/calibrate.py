@@ -1,36 +1,29 @@
-"""Fits on the calibration split what turns scores into probabilities, and on the training split what the gate compares with."""
+"""Fits on the calibration split what turns scores into probabilities, and names the axes of the box on the training split."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
 from scipy.optimize import minimize
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
 from knowledge_base.findings import FINDINGS
-from rag_service.calibration import Calibration, FindingCalibration, GateThresholds, Reliability, Tiers
+from rag_service.calibration import Calibration, FindingCalibration, Reliability, Tiers
 from rag_service.datasets.films import Split
-from rag_service.gate import REFERENCE_FILE, distances
 from rag_service.models.encoder import FilmEncoder, FilmReading
-from rag_service.models.network import PRESENTATIONS
 from rag_service.training.corpus import Corpus
 
 MIN_POSITIVES: Final = 5
 MIN_AUROC: Final = 0.65
-FALSE_ALARM_SHARE: Final = 0.005
 DENY_MISSED_SHARE: Final = 0.10
 STATE_FLOOR: Final = 0.5
 SLOPE_PRIOR: Final = 4.0
 """Weight of the pull of the Platt slope towards 1, in films: a handful of positives cannot overturn the network."""
-SHRINKAGE: Final = 0.10
 
 
 class CorpusReader:
@@ -50,19 +43,17 @@ class CorpusReader:
         return [self._known[r] for r in rows.tolist()]
 
 
-def calibrate(reader: CorpusReader, folder: Path) -> Calibration:
-    """The calibration of an encoder; also writes the gate's reference beside the weights."""
+def calibrate(reader: CorpusReader) -> Calibration:
+    """The calibration of an encoder."""
     encoder, corpus = reader.encoder, reader.corpus
     rows = corpus.rows(Split.CALIBRATION, "openi", "frontal")
     readings = reader.read(rows)
     scores = np.stack([r.probabilities for r in readings])
-    gate = _gate(reader, folder)
     radius = np.array([r.box.radius.mean() for r in readings])
     return Calibration(
         model=encoder.record.id,
         findings={f: fit(scores[:, i], corpus.labels[rows, i]) for i, f in enumerate(FINDINGS)},
         tiers=Tiers(high=0.9, low=0.6, radius_high=float(np.quantile(radius, 0.9))),
-        gate=gate,
         axis_names=_axis_names(reader),
         sample=f"openi/calibration: {len(rows)} frontal films",
     )
@@ -121,45 +112,6 @@ def _reliability(positives: int, auroc: float | None) -> Reliability:
 def _logit(score: NDArray[np.float64]) -> NDArray[np.float64]:
     clipped = np.clip(score, 1e-6, 1 - 1e-6)
     return np.asarray(np.log(clipped / (1 - clipped)))
-
-
-def _gate(reader: CorpusReader, folder: Path) -> GateThresholds:
-    """Reference from training frontals of both frontal sources; thresholds from calibration frontals of both."""
-    corpus = reader.corpus
-    train = np.concatenate([corpus.rows(Split.TRAIN, s, "frontal") for s in ("openi", "nih", "cohen")])
-    mean, whitening = reference(np.stack([r.pooled for r in reader.read(train)]))
-    path = folder / REFERENCE_FILE
-    save_file({"mean": mean.astype(np.float32), "whitening": whitening.astype(np.float16)}, path)
-    held = np.concatenate([corpus.rows(Split.CALIBRATION, s, "frontal") for s in ("openi", "nih")])
-    readings = reader.read(held)
-    away = np.stack([r.presentation for r in readings])
-    far = distances(
-        np.stack([r.pooled for r in readings]), mean.astype(np.float32), whitening.astype(np.float16).astype(np.float32)
-    )
-    limits = {n: _limit(away[:, i]) for i, n in enumerate(PRESENTATIONS) if n != "frontal"}
-    return GateThresholds(
-        presentation=limits,
-        distance=float(np.quantile(far, 1 - FALSE_ALARM_SHARE)),
-        reference=hashlib.sha256(path.read_bytes()).hexdigest(),
-        false_alarm_share=FALSE_ALARM_SHARE,
-    )
-
-
-def reference(pooled: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean (D,) and whitening (D, D) of features (n, D), the covariance shrunk towards its mean variance."""
-    values = pooled.astype(np.float64)
-    mean = values.mean(0)
-    covariance = np.cov(values - mean, rowvar=False)
-    covariance = (1 - SHRINKAGE) * covariance + SHRINKAGE * np.trace(covariance) / len(covariance) * np.eye(
-        len(covariance)
-    )
-    eigenvalues, vectors = np.linalg.eigh(covariance)
-    return mean, (vectors / np.sqrt(eigenvalues)) @ vectors.T
-
-
-def _limit(shares: NDArray[np.float64]) -> float:
-    """A probability that at most the allowed share of calibration frontals reaches, and never under one half."""
-    return max(float(np.quantile(shares, 1 - FALSE_ALARM_SHARE)), 0.5)
 
 
 def _axis_names(reader: CorpusReader) -> tuple[str, ...]:

@@ -18,7 +18,8 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from knowledge_base.findings import FINDINGS
-from rag_service.calibration import Calibration, FindingCalibration, GateThresholds, Reliability, Tiers
+from rag_service.calibration import Calibration, FindingCalibration, Reliability, Tiers
+from rag_service.gate import GateThresholds
 from rag_service.models.encoder import FilmEncoder, load_encoder
 from rag_service.models.network import FilmNetwork
 from rag_service.training.export import export
@@ -107,20 +108,20 @@ def tiny_encoder(tiny_model: Path) -> FilmEncoder:
     return load_encoder(tiny_model)
 
 
-def even_calibration(model: str, gate: GateThresholds, reliability: Reliability = Reliability.RELIABLE) -> Calibration:
+def even_calibration(model: str, reliability: Reliability = Reliability.RELIABLE) -> Calibration:
     """Calibrated p is the raw score; stated from 0.75, possible from 0.4, denied to 0.35."""
     entry = FindingCalibration(
         slope=1.0, offset=0.0, state=0.75, flag=0.4, deny=0.35, reliability=reliability, positives=2, films=4, auroc=0.8,
         scores=(0.1, 0.3, 0.6, 0.9), outcomes=(0, 0, 1, 1),
     )  # fmt: skip
     names = dict.fromkeys(FINDINGS, entry)
-    return Calibration(model, names, Tiers(0.75, 0.5, 1.0), gate, ("Edema",) * 4, "made by hand")
+    return Calibration(model, names, Tiers(0.75, 0.5, 1.0), ("Edema",) * 4, "made by hand")
 
 
 @pytest.fixture(scope="session")
 def calibration(tiny_encoder: FilmEncoder) -> Calibration:
     """A calibration of the tiny model that changes no score."""
-    return even_calibration(tiny_encoder.record.id, GateThresholds({}, 1e9, "0" * 64, 0.01))
+    return even_calibration(tiny_encoder.record.id)
 
 
 @pytest.fixture(scope="session")
@@ -132,6 +133,7 @@ def whole_model(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, tiny
     width = tiny_encoder.network.norm.normalized_shape[0]
     gate = folder / "gate.safetensors"
     save_file({"mean": np.zeros(width, np.float32), "whitening": np.eye(width, dtype=np.float32)}, gate)
-    thresholds = GateThresholds({}, 1e9, hashlib.sha256(gate.read_bytes()).hexdigest(), 0.01)
-    even_calibration(tiny_encoder.record.id, thresholds).save(folder)
+    model = tiny_encoder.record.id
+    GateThresholds(model, {}, 1e9, hashlib.sha256(gate.read_bytes()).hexdigest(), 0.01).save(folder)
+    even_calibration(model).save(folder)
     return folder

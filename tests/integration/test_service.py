@@ -25,12 +25,12 @@ from knowledge_base.cases import to_point
 from knowledge_base.findings import FINDINGS, NO_FINDING, Polarity
 from knowledge_base.memory import MemoryStore
 from knowledge_base.passages import load_passages
-from knowledge_base.records import BoxLatent, Case, case_id
+from knowledge_base.records import BoxLatent, Case, case_id, digest
 from knowledge_base.store import Health
 from rag_service import errors, wiring
-from rag_service.calibration import Calibration, FindingCalibration, GateThresholds, Reliability, Tiers
+from rag_service.calibration import Calibration, FindingCalibration, Reliability, Tiers
 from rag_service.explain.saliency import Saliency
-from rag_service.gate import Gate
+from rag_service.gate import Gate, GateThresholds
 from rag_service.models.encoder import FilmEncoder
 from rag_service.report.draft import Draft
 from rag_service.report.labeler import Labeler, comparison_words
@@ -78,10 +78,7 @@ def calibration() -> Calibration:
         scores, outcomes = (0.1, 0.3, 0.6, 0.9), (0, 0, 1, 1)
         return FindingCalibration(0.01, SAID.get(finding, 0.0), 0.9, 0.4, 0.1, kind, 2, 4, 1.0, scores, outcomes)
 
-    limits = GateThresholds({}, 1e6, "ab" * 32, 0.005)
-    return Calibration(
-        "tiny", {f: entry(f) for f in FINDINGS}, Tiers(0.9, 0.6, 9.0), limits, ("w", "x", "y", "z"), "none"
-    )
+    return Calibration("tiny", {f: entry(f) for f in FINDINGS}, Tiers(0.9, 0.6, 9.0), ("w", "x", "y", "z"), "none")
 
 
 class House:
@@ -91,7 +88,7 @@ class House:
         self.encoder, self.words, self.stored = encoder, words, stored
         self.store: Any = MemoryStore()
         self.calibration = calibration()
-        self.limits = self.calibration.gate
+        self.limits = GateThresholds("tiny", {}, 1e6, "ab" * 32, 0.005)
         self.plan = wiring.layout(encoder.record.id, 4)
         wiring.open_collections(self.store, self.plan)
         list(starter.add_passages(self.store, self.plan.guidelines, words, Summary()))
@@ -214,7 +211,7 @@ def test_provenance_names_everything_the_draft_depends_on(house: House) -> None:
     assert (made_of.model, made_of.preprocessing, made_of.seed) == ("tiny@1-abababab", "p@1", 20260)
     assert made_of.index == house.plan.digest
     assert made_of.knowledge_base == wiring.content_digest(house.store)
-    assert made_of.thresholds == house.calibration.digest
+    assert made_of.thresholds == digest([house.calibration.digest, house.limits.digest])
     before = made_of.knowledge_base
     house.add(a_case("z", "Clear."))
     assert wiring.content_digest(house.store) != before

@@ -18,9 +18,9 @@ from knowledge_base.memory import MemoryStore
 from knowledge_base.schema import CASES, GUIDELINES
 from knowledge_base.store import PUBLIC, Scope
 from rag_service import wiring
-from rag_service.calibration import Calibration, FindingCalibration, GateThresholds, Reliability, Tiers
+from rag_service.calibration import Calibration, FindingCalibration, Reliability, Tiers
 from rag_service.errors import BadWeights, IndexModelMismatch
-from rag_service.gate import REFERENCE_FILE
+from rag_service.gate import REFERENCE_FILE, GateThresholds
 from rag_service.models import text
 from rag_service.models.network import FilmNetwork
 from rag_service.settings import Settings
@@ -37,9 +37,9 @@ def weights(make_network: Callable[[int], FilmNetwork], tmp_path: Path) -> Path:
     save_file(arrays, folder / REFERENCE_FILE)
     reference = hashlib.sha256((folder / REFERENCE_FILE).read_bytes()).hexdigest()
     entry = FindingCalibration(1.0, 0.0, 0.5, 0.5, 0.1, Reliability.TOO_FEW, 1, 2, None, (0.1, 0.9), (0, 1))
-    limits = GateThresholds({"lateral": 0.9}, 9.0, reference, 0.005)
+    GateThresholds(record.id, {"lateral": 0.9}, 9.0, reference, 0.005).save(folder)
     findings = dict.fromkeys(FINDINGS, entry)
-    Calibration(record.id, findings, Tiers(0.9, 0.6, 1.0), limits, ("a", "b", "c", "d"), "none").save(folder)
+    Calibration(record.id, findings, Tiers(0.9, 0.6, 1.0), ("a", "b", "c", "d"), "none").save(folder)
     return folder
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +14,12 @@ from hypothesis import strategies as st
 from sklearn.isotonic import IsotonicRegression
 
 from knowledge_base.findings import FINDINGS, Polarity
+from rag_service import sealed
 from rag_service.calibration import (
     FILE,
     Calibration,
     Confidence,
     FindingCalibration,
-    GateThresholds,
     Reliability,
     Tier,
     Tiers,
@@ -28,7 +27,7 @@ from rag_service.calibration import (
 )
 from rag_service.errors import BadWeights
 from rag_service.models.catalogue import load_record
-from rag_service.training.calibrate import expected_f1_threshold, fit, platt, reference
+from rag_service.training.calibrate import expected_f1_threshold, fit, platt
 
 WEIGHTS = Path(__file__).parents[2] / "rag_service" / "weights"
 ENTRY = FindingCalibration(
@@ -49,7 +48,6 @@ CALIBRATION = Calibration(
     model="tiny@1-abababab",
     findings={f: replace(ENTRY, auroc=None) if f == "Fracture" else ENTRY for f in FINDINGS},
     tiers=TIERS,
-    gate=GateThresholds({"lateral": 0.9}, 2.5, "cd" * 32, 0.005),
     axis_names=("Edema", "Fracture", "Edema", "none"),
     sample="four films",
 )
@@ -186,17 +184,25 @@ def test_a_calibration_comes_back_from_its_file(tmp_path: Path) -> None:
         lambda raw: raw["findings"]["Edema"].pop("slope"),
         lambda raw: raw["findings"]["Edema"].update(more=1),
         lambda raw: raw["findings"]["Edema"].update(scores=None),
-        lambda raw: raw["gate"].update(more=1),
         lambda raw: raw.update(findings=[]),
         lambda raw: raw.update(findings=None),
     ],
 )
 def test_a_malformed_calibration_is_bad_weights(change: Any, tmp_path: Path) -> None:
     CALIBRATION.save(tmp_path)
-    raw = json.loads((tmp_path / FILE).read_text())
+    raw = sealed.read(tmp_path / FILE)
     change(raw)
-    (tmp_path / FILE).write_text(json.dumps(raw))
+    sealed.write(tmp_path / FILE, raw)
     with pytest.raises(BadWeights, match=r"calibration\.json is absent or malformed"):
+        load_calibration(tmp_path, CALIBRATION.model)
+
+
+def test_an_altered_calibration_is_bad_weights(tmp_path: Path) -> None:
+    CALIBRATION.save(tmp_path)
+    (tmp_path / FILE).write_text((tmp_path / FILE).read_text().replace('"state":0.7', '"state":0.1'))
+    with pytest.raises(
+        BadWeights, match=rf"calibration\.json: expected sha256 {CALIBRATION.digest}, found [0-9a-f]{{64}}"
+    ):
         load_calibration(tmp_path, CALIBRATION.model)
 
 
@@ -288,13 +294,3 @@ def test_the_threshold_of_best_expected_f1_by_hand() -> None:
     # 2 * 0.9 / 2.8 = 0.64, 2 * 1.7 / 3.8 = 0.89, 2 * 1.8 / 4.8 = 0.75
     assert expected_f1_threshold(np.array([0.1, 0.9, 0.8])) == 0.8
     assert expected_f1_threshold(np.array([0.2, 0.2, 0.2])) == 0.2
-
-
-def test_the_reference_whitens() -> None:
-    rng = np.random.default_rng(1)
-    pooled = (rng.normal(size=(4000, 3)) * (1.0, 2.0, 0.5) + (5.0, 0.0, -5.0)).astype(np.float32)
-    mean, whitening = reference(pooled)
-    assert mean.tolist() == pytest.approx([5.0, 0.0, -5.0], abs=0.1)
-    assert np.allclose(whitening, whitening.T)
-    # Variances 1, 4, 0.25 have mean 1.75: shrunk by a tenth they are 1.075, 3.775, 0.4.
-    assert (np.diag(whitening) ** -2).tolist() == pytest.approx([1.075, 3.775, 0.4], rel=0.06)

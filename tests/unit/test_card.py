@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from knowledge_base.findings import FINDINGS
-from rag_service.calibration import Calibration, FindingCalibration, GateThresholds, Reliability, Tiers
+from rag_service.calibration import Calibration, FindingCalibration, Reliability, Tiers
 from rag_service.models.catalogue import ModelRecord
 from rag_service.models.network import Architecture
 from rag_service.training.card import CARD_FILE, write_card
@@ -30,9 +30,7 @@ def test_a_card_in_full(tmp_path: Path) -> None:
     entry = FindingCalibration(1.0, 0.0, 0.51, 0.4, 0.1, Reliability.TOO_WEAK, 3, 4, None, (0.1,), (0,))
     findings = dict.fromkeys(FINDINGS, entry) | {"Edema": FindingCalibration(
         1.0, 0.0, 0.5, 0.3, 0.2, Reliability.RELIABLE, 30, 400, 0.912, (0.1,), (0,))}  # fmt: skip
-    calibration = Calibration(
-        "tiny@1", findings, Tiers(0.9, 0.6, 1.0), GateThresholds({}, 2.0, "cd", 0.005), (), "few films"
-    )
+    calibration = Calibration("tiny@1", findings, Tiers(0.9, 0.6, 1.0), (), "few films")
     zeros = np.zeros((3, 1), np.int8)
     corpus = Corpus(
         np.zeros((3, 1, 1), np.uint8), zeros, zeros, ("lung",), zeros[:, 0], np.array([0, 0, 1], np.int8),

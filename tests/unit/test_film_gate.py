@@ -12,15 +12,23 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from knowledge_base.records import BoxLatent
-from rag_service.calibration import GateThresholds
 from rag_service.errors import BadWeights
-from rag_service.gate import REFERENCE_FILE, Gate, OutOfDistribution, distances, is_blank, load_gate
+from rag_service.gate import (
+    RECORD_FILE,
+    REFERENCE_FILE,
+    Gate,
+    GateThresholds,
+    OutOfDistribution,
+    distances,
+    is_blank,
+    load_gate,
+)
 from rag_service.imaging.film import Film, Frame, View
 from rag_service.models.encoder import FilmReading
-from rag_service.training.calibrate import reference
+from rag_service.training.gate_reference import reference
 
 LIMITS = {"lateral": 0.6, "rotated": 0.6, "inverted": 0.6, "not_chest": 0.6}
-THRESHOLDS = GateThresholds(LIMITS, 1.5, "ab" * 32, 0.005)
+THRESHOLDS = GateThresholds("tiny@1", LIMITS, 1.5, "ab" * 32, 0.005)
 GATE = Gate(THRESHOLDS, np.zeros(2, np.float32), np.eye(2, dtype=np.float32))
 
 
@@ -61,7 +69,9 @@ def test_a_presentation_from_its_threshold_is_a_reason(name: str) -> None:
 
 
 def test_a_presentation_without_a_threshold_is_no_reason() -> None:
-    gate = Gate(GateThresholds({}, 1.5, "ab" * 32, 0.005), np.zeros(2, np.float32), np.eye(2, dtype=np.float32))
+    gate = Gate(
+        GateThresholds("tiny@1", {}, 1.5, "ab" * 32, 0.005), np.zeros(2, np.float32), np.eye(2, dtype=np.float32)
+    )
     assert gate.judge(film(noise()), reading(0.0, not_chest=1.0)).reasons == ()
 
 
@@ -123,6 +133,16 @@ def test_the_films_of_the_reference_lie_at_a_distance_of_about_one() -> None:
     assert distances(pooled[:1] + 100.0, mean.astype(np.float32), whitening.astype(np.float32))[0] > 5.0
 
 
+def test_the_reference_whitens() -> None:
+    rng = np.random.default_rng(1)
+    pooled = (rng.normal(size=(4000, 3)) * (1.0, 2.0, 0.5) + (5.0, 0.0, -5.0)).astype(np.float32)
+    mean, whitening = reference(pooled)
+    assert mean.tolist() == pytest.approx([5.0, 0.0, -5.0], abs=0.1)
+    assert np.allclose(whitening, whitening.T)
+    # Variances 1, 4, 0.25 have mean 1.75: shrunk by a tenth they are 1.075, 3.775, 0.4.
+    assert (np.diag(whitening) ** -2).tolist() == pytest.approx([1.075, 3.775, 0.4], rel=0.06)
+
+
 def test_the_distance_by_hand() -> None:
     whitening = np.diag([1.0, 0.5]).astype(np.float32)
     pooled = np.array([[4.0, 2.0], [1.0, 2.0]], np.float32)
@@ -131,14 +151,14 @@ def test_the_distance_by_hand() -> None:
 
 
 def bound(content: bytes) -> GateThresholds:
-    return GateThresholds(LIMITS, 1.5, hashlib.sha256(content).hexdigest(), 0.005)
+    return GateThresholds("tiny@1", LIMITS, 1.5, hashlib.sha256(content).hexdigest(), 0.005)
 
 
 def test_a_gate_is_loaded_with_its_reference(tmp_path: Path) -> None:
     arrays = {"mean": np.array([1.0, 0.0], np.float32), "whitening": np.eye(2, dtype=np.float16) * 2}
     save_file(arrays, tmp_path / REFERENCE_FILE)
-    gate = load_gate(tmp_path, bound((tmp_path / REFERENCE_FILE).read_bytes()))
-    verdict = gate.judge(film(noise()), reading(pooled=(1.0, 1.0)))
+    bound((tmp_path / REFERENCE_FILE).read_bytes()).save(tmp_path)
+    verdict = load_gate(tmp_path, "tiny@1").judge(film(noise()), reading(pooled=(1.0, 1.0)))
     assert verdict.out_of_distribution.score == pytest.approx(2**0.5)
 
 
@@ -146,11 +166,27 @@ def test_a_gate_is_loaded_with_its_reference(tmp_path: Path) -> None:
 def test_a_reference_with_another_digest_is_bad_weights(content: bytes | None, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / REFERENCE_FILE).write_bytes(content)
+    THRESHOLDS.save(tmp_path)
     with pytest.raises(BadWeights, match=rf"gate\.safetensors: expected sha256 {THRESHOLDS.reference}"):
-        load_gate(tmp_path, THRESHOLDS)
+        load_gate(tmp_path, "tiny@1")
 
 
 def test_a_reference_that_is_no_safetensors_is_bad_weights(tmp_path: Path) -> None:
     (tmp_path / REFERENCE_FILE).write_bytes(b"other")
+    bound(b"other").save(tmp_path)
     with pytest.raises(BadWeights, match="is malformed"):
-        load_gate(tmp_path, bound(b"other"))
+        load_gate(tmp_path, "tiny@1")
+
+
+def test_a_gate_of_another_model_is_bad_weights(tmp_path: Path) -> None:
+    THRESHOLDS.save(tmp_path)
+    with pytest.raises(BadWeights, match=r"gate\.json belongs to tiny@1, the model is tiny@2"):
+        load_gate(tmp_path, "tiny@2")
+
+
+def test_an_altered_gate_record_is_bad_weights(tmp_path: Path) -> None:
+    THRESHOLDS.save(tmp_path)
+    path = tmp_path / RECORD_FILE
+    path.write_text(path.read_text().replace("1.5", "9.5"))
+    with pytest.raises(BadWeights, match=rf"gate\.json: expected sha256 {THRESHOLDS.digest}, found [0-9a-f]{{64}}"):
+        load_gate(tmp_path, "tiny@1")

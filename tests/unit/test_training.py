@@ -400,9 +400,9 @@ def test_the_whole_program(shared: Path, tmp_path: Path, monkeypatch: pytest.Mon
     assert calibration.findings["Cardiomegaly"].films == 6
     assert len(calibration.axis_names) == 4
     assert {n.rpartition(" ")[0] for n in calibration.axis_names} <= {*FINDINGS, "cardiomegaly", "normal"}
-    assert set(calibration.gate.presentation) == set(PRESENTATIONS) - {"frontal"}
-    assert all(0.5 <= limit <= 1.0 for limit in calibration.gate.presentation.values())
-    load_gate(out, calibration.gate)
+    limits = load_gate(out, encoder.record.id).thresholds.presentation
+    assert set(limits) == set(PRESENTATIONS) - {"frontal"}
+    assert all(0.5 <= limit <= 1.0 for limit in limits.values())
     starter = load_starter(out, encoder.record.id, text.NAME)
     assert len(starter.studies) == 13
     assert list(starter.studies) == sorted(starter.studies)

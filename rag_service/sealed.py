@@ -1,0 +1,30 @@
+"""JSON records that carry the SHA-256 of their own content, so that a changed figure is found before it is used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from knowledge_base.records import digest
+from rag_service.errors import BadWeights
+
+SEAL: Final = "sha256"
+
+
+def write(path: Path, content: Mapping[str, Any]) -> None:
+    """Write `content` with its digest under "sha256"."""
+    path.write_text(json.dumps({SEAL: digest(content), **content}, separators=(",", ":")) + "\n", "utf-8")
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The content without its digest. BadWeights when absent, malformed, or not what the digest was made of."""
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        expected = content.pop(SEAL)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise BadWeights(f"{path.name} is absent or malformed in the model folder") from error
+    if (found := digest(content)) != expected:
+        raise BadWeights(f"{path.name}: expected sha256 {expected}, found {found}")
+    return dict(content)
