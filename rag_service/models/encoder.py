@@ -77,7 +77,7 @@ class FilmEncoder:
         with torch.inference_mode():
             early, maps = network.stages(to_input(stored, network.architecture.side))
             reading = network.read_maps(maps)
-            mean, spread = self._over_box(reading.centre, reading.radius, self._samples)
+            mean, spread = self._bl_tta(reading.centre, reading.radius, self._samples)
         finite = (mean, reading.centre, reading.radius, reading.presentation)
         if not all(bool(torch.isfinite(t).all()) for t in finite):
             raise BadWeights(f"{self.record.id} produced numbers that are not finite")
@@ -93,32 +93,6 @@ class FilmEncoder:
             )
             for i in range(len(stored))
         ]
-
-    def probabilities_at(
-        self, centre: NDArray[np.floating], radius: NDArray[np.floating], count: int = BL_TTA_SAMPLES
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """BL-TTA over boxes (B, d) read before, with `count` samples (1: the centre alone): mean and spread, (B, 14) each."""
-        boxes = (torch.from_numpy(np.asarray(part, np.float32)) for part in (centre, radius))
-        with torch.inference_mode():
-            mean, spread = self._over_box(*boxes, samples(self.network.architecture.axes, count))
-        return mean.double().numpy(), spread.double().numpy()
-
-    def _over_box(self, centre: Tensor, radius: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation (B, 14) of the findings' probabilities over c + r*u, u each of `points` (N, d)."""
-        chances = torch.sigmoid(self.network.logits(centre[:, None] + radius[:, None] * points))
-        return chances.mean(1), chances.std(1, correction=0)
-
-    def probabilities_at(self, centre: NDArray[np.floating], radius: NDArray[np.floating]) -> NDArray[np.float64]:
-        """The probabilities (..., 14), uncalibrated, of boxes (..., d) wherever they lie: of a film's own box those it was read with."""
-        with torch.inference_mode():
-            boxes = (torch.from_numpy(np.asarray(b, np.float32)) for b in (centre, radius))
-            return self._bl_tta(*boxes)[0].double().numpy()
-
-    def _bl_tta(self, centre: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation (..., 14) of the probabilities over the samples of boxes (..., d)."""
-        points = centre[..., None, :] + radius[..., None, :] * self._samples
-        chances = torch.sigmoid(self.network.logits(points))
-        return chances.mean(-2), chances.std(-2, correction=0)
 
 
 def presentation_of(reading: FilmReading) -> str:

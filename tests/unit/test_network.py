@@ -123,13 +123,14 @@ def test_a_box_read_before_is_read_again_from_its_centre_and_radius(
 ) -> None:
     readings = encoder.read_stored(stored)
     centre, radius = (np.stack([getattr(r.box, part) for r in readings]) for part in ("centre", "radius"))
-    mean, spread = encoder.probabilities_at(centre.astype(np.float64), radius.astype(np.float64))
+    mean, spread = encoder.over_box(centre.astype(np.float64), radius.astype(np.float64), 8)
     assert mean.tolist() == [r.probabilities.tolist() for r in readings]
     assert spread.tolist() == [r.spread.tolist() for r in readings]
-    alone, still = encoder.probabilities_at(centre, radius, 1)
+    assert encoder.probabilities_at(centre[None], radius[None]).tolist() == [mean.tolist()]
+    alone, still = encoder.over_box(centre, radius, 1)
     assert not still.any()
     assert np.abs(alone - mean).max() > 0
-    assert not np.array_equal(encoder.probabilities_at(centre, radius, 32)[0], mean)
+    assert not np.array_equal(encoder.over_box(centre, radius, 32)[0], mean)
 
 
 def test_a_film_reads_the_same_alone_and_in_a_batch(encoder: FilmEncoder, stored: NDArray[np.uint8]) -> None:
