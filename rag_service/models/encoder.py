@@ -94,6 +94,24 @@ class FilmEncoder:
             for i in range(len(stored))
         ]
 
+    def probabilities_at(self, centre: NDArray[np.floating], radius: NDArray[np.floating]) -> NDArray[np.float64]:
+        """The probabilities (..., 14), uncalibrated, of boxes (..., d) wherever they lie; a film's own box gives its own."""
+        return self.over_box(centre, radius, self.bl_tta)[0]
+
+    def over_box(
+        self, centre: NDArray[np.floating], radius: NDArray[np.floating], count: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """BL-TTA over boxes (..., d) with `count` samples (1: the centre alone): mean and spread, (..., 14) each."""
+        boxes = (torch.from_numpy(np.asarray(part, np.float32)) for part in (centre, radius))
+        with torch.inference_mode():
+            mean, spread = self._bl_tta(*boxes, samples(self.network.architecture.axes, count))
+        return mean.double().numpy(), spread.double().numpy()
+
+    def _bl_tta(self, centre: Tensor, radius: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation (..., 14) of the findings' probabilities over c + r*u, u each of `points` (N, d)."""
+        chances = torch.sigmoid(self.network.logits(centre[..., None, :] + radius[..., None, :] * points))
+        return chances.mean(-2), chances.std(-2, correction=0)
+
 
 def presentation_of(reading: FilmReading) -> str:
     """The likeliest presentation."""
