@@ -17,10 +17,13 @@ from eval import films, scores
 from knowledge_base.findings import Laterality
 from rag_service.datasets import nih
 from rag_service.datasets.films import DatasetError, FilmRow, Split
+from rag_service.errors import BadRequest
 from rag_service.explain.anatomy import SIDED, prior, side
 from rag_service.explain.boxes import apparent_side, boxes
+from rag_service.explain.saliency import Saliency
 from rag_service.imaging.decode import decode
 from rag_service.imaging.film import Box
+from rag_service.models.encoder import FilmEncoder
 from rag_service.service import Reader
 
 MIN_IOU: Final = 0.1
@@ -28,6 +31,8 @@ MIN_IOU: Final = 0.1
 
 def measure(folder: Path, reader: Reader, split: Split | None, seed: int) -> dict[str, Any]:
     """Mean IoU, share with IoU >= 0.1, pointing and side accuracy with their denominators, by finding and in all."""
+    if reader.saliency is None:
+        raise BadRequest(f"{reader.encoder.record.id} draws no maps of where a finding shows")
     rows = {r.path.stem: r for r in films.read(folder, split)}
     wanted: dict[tuple[str, str], list[nih.ReaderBox]] = {}
     for box in nih.boxes(folder):
@@ -36,7 +41,8 @@ def measure(folder: Path, reader: Reader, split: Split | None, seed: int) -> dic
     if not wanted:
         raise DatasetError(f"{folder.name}/ holds no reader box of a film that is measured")
     scored = [
-        _score(rows[film], finding, drawn, reader) for (film, finding), drawn in tqdm(wanted.items(), unit="film")
+        _score(rows[film], finding, drawn, reader.encoder, reader.saliency)
+        for (film, finding), drawn in tqdm(wanted.items(), unit="film")
     ]
     patients = [rows[film].patient for film, _ in wanted]
     groups = {"all": list(range(len(scored)))}
@@ -65,9 +71,11 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _score(row: FilmRow, finding: str, drawn: Sequence[nih.ReaderBox], reader: Reader) -> dict[str, Any]:
-    reading = reader.encoder.read(decode(row.path.read_bytes()))
-    found = boxes(reader.saliency.maps(reading.maps, [finding])[0], finding)
+def _score(
+    row: FilmRow, finding: str, drawn: Sequence[nih.ReaderBox], encoder: FilmEncoder, saliency: Saliency
+) -> dict[str, Any]:
+    reading = encoder.read(decode(row.path.read_bytes()))
+    found = boxes(saliency.maps(reading.maps, [finding])[0], finding)
     control = boxes(prior(finding), finding) or ()
     truth = [Box(d.x_min, d.y_min, d.x_max, d.y_max) for d in drawn]
     return {

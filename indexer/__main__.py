@@ -110,7 +110,7 @@ class _Lazy:
 
 def _opened(settings: Settings, rebuild: bool) -> tuple[FilmEncoder, Layout, KnowledgeStore]:
     encoder = load_encoder(Path(settings.model_folder))
-    plan = layout(encoder.record.id, encoder.network.architecture.axes)
+    plan = layout(encoder.record.id, encoder.axes)
     if rebuild:
         discard_index(settings)
     store = build_store(settings)

@@ -21,7 +21,16 @@ from knowledge_base.schema import CASES
 from knowledge_base.search import CaseHit, CaseQuery, CaseSearch
 from knowledge_base.store import KnowledgeStore, Scope
 from rag_service.calibration import Calibration, Reliability
-from rag_service.errors import BadRequest, DamagedRecord, IndexModelMismatch, NotFound, StoreUnavailable
+from rag_service.errors import (
+    BadRequest,
+    BadWeights,
+    DamagedRecord,
+    FilmError,
+    IndexModelMismatch,
+    LateralNotUsable,
+    NotFound,
+    StoreUnavailable,
+)
 from rag_service.explain.boxes import boxes
 from rag_service.explain.saliency import Saliency
 from rag_service.gate import Gate, Verdict
@@ -46,6 +55,7 @@ from rag_service.report.draft import (
 from rag_service.report.impression import impression
 from rag_service.report.labeler import comparison_words
 from rag_service.requests import DraftRequest, SearchRequest
+from rag_service.views import ViewFusion, check_lateral
 
 NEAR: Final = 100
 """Cases looked at around the film; denied findings take their sentences from these."""
@@ -76,12 +86,14 @@ def store_errors() -> Iterator[None]:
 
 @dataclass(frozen=True, eq=False)
 class Reader:
-    """What reads a film: encoder, calibration, gate, saliency."""
+    """What reads a film: encoder, calibration, gate, saliency where the encoder's maps carry it, and the fusion of views
+    where the model folder has one."""
 
     encoder: FilmEncoder
     calibration: Calibration
     gate: Gate
-    saliency: Saliency
+    saliency: Saliency | None
+    views: ViewFusion | None = None
 
     @cached_property
     def thresholds_digest(self) -> str:
@@ -160,15 +172,18 @@ class RadiographService:
         self._reader, self._memory, self._decoder = reader, memory, decoder
 
     def draft(self, request: DraftRequest, watch: Stopwatch | None = None) -> Draft:
-        """An evidence-cited draft, or an abstention with reasons. FilmError for bytes that are no film."""
+        """An evidence-cited draft, or an abstention with reasons.
+
+        FilmError for bytes that are no film, LateralNotUsable for a lateral that is none.
+        """
         watch = watch or Stopwatch()
         film = self.decode(request.film)
         watch.lap("decode")
-        reading = self._reader.encoder.read(film)
+        reading, lateral = self._with_lateral(self._reader.encoder.read(film), request.lateral)
         watch.lap("encode")
         verdict = self._reader.gate.judge(film, reading)
         if verdict.reasons:
-            return self._abstained(film, verdict)
+            return self._abstained(film, lateral, verdict)
         decisions = self._decisions(reading)
         watch.lap("saliency")
         evidence = self._evidence(reading, request, decisions)
@@ -188,6 +203,7 @@ class RadiographService:
             similar_cases=tuple(map(similar_case, near[:SIMILAR])),
             out_of_distribution=verdict.out_of_distribution,
             checks={
+                "views": ["frontal", "lateral"] if lateral else ["frontal"],
                 "every_sentence_cited": all(f.citations for f in composed.findings),
                 "every_quote_entails": all(c.entails for f in composed.findings for c in f.citations),
                 "comparison_words": sum(len(comparison_words(f.sentence)) for f in composed.findings),
@@ -195,7 +211,7 @@ class RadiographService:
                 "damaged_records": evidence.damaged,
             },
             coverage=tuple(Coverage(f, coverage[f]) for f in FINDINGS if f != NO_FINDING),
-            provenance=self._provenance(film.digest),
+            provenance=self._provenance(film.digest, lateral),
         )
 
     def search(self, request: SearchRequest) -> SearchAnswer:
@@ -264,14 +280,29 @@ class RadiographService:
             return f"{passage.organisation} {passage.year}, {passage.title}"
         return f"case {citation.id[:8]}"
 
+    def _with_lateral(self, frontal: FilmReading, content: bytes | None) -> tuple[FilmReading, str | None]:
+        """The frontal's reading, its scores fused with the lateral's when there is one, and the lateral's digest."""
+        if content is None:
+            return frontal, None
+        try:
+            film = self.decode(content)
+        except FilmError as error:
+            raise LateralNotUsable(f"the film given as lateral cannot be read ({error.code})") from error
+        reading = self._reader.encoder.read(film)
+        check_lateral(film, reading, frontal)
+        if self._reader.views is None:
+            raise BadWeights("the model folder has no views.json: this model reads no laterals")
+        return self._reader.views.fused(frontal, reading), film.digest
+
     def _decisions(self, reading: FilmReading) -> dict[str, Decision]:
         calibration = self._reader.calibration
         radius = float(reading.box.radius.mean())
         drafts = {f: self._undecided(f, i, reading, radius) for i, f in enumerate(FINDINGS)}
         shown = [f for f, d in drafts.items() if d.present and f != NO_FINDING]
-        maps = self._reader.saliency.maps(reading.maps, shown)
-        for finding, saliency in zip(shown, maps, strict=True):
-            drafts[finding] = replace(drafts[finding], boxes=boxes(saliency, finding))
+        if self._reader.saliency is not None:
+            maps = self._reader.saliency.maps(reading.maps, shown)
+            for finding, saliency in zip(shown, maps, strict=True):
+                drafts[finding] = replace(drafts[finding], boxes=boxes(saliency, finding))
         assert set(drafts) == set(calibration.findings)  # noqa: S101  (both cover the 14 findings)
         return drafts
 
@@ -305,7 +336,7 @@ class RadiographService:
         base = CaseQuery(request.tenant, reading.box, vector, words, exclude_patient=request.patient)
         return _Evidence(self._memory, base)
 
-    def _abstained(self, film: Film, verdict: Verdict) -> Draft:
+    def _abstained(self, film: Film, lateral: str | None, verdict: Verdict) -> Draft:
         return Draft(
             status=Status.ABSTAINED,
             abstain_reasons=verdict.reasons,
@@ -316,11 +347,11 @@ class RadiographService:
             out_of_distribution=verdict.out_of_distribution,
             checks={},
             coverage=(),
-            provenance=self._provenance(film.digest),
+            provenance=self._provenance(film.digest, lateral),
         )
 
-    def _provenance(self, film_digest: str) -> Provenance:
-        record = self._reader.encoder.record
+    def _provenance(self, film_digest: str, lateral: str | None = None) -> Provenance:
+        record, views = self._reader.encoder.record, self._reader.views
         return Provenance(
             model=record.id,
             preprocessing=record.preprocessing,
@@ -329,6 +360,8 @@ class RadiographService:
             thresholds=self._reader.thresholds_digest,
             seed=BL_TTA_SEED,
             film=film_digest,
+            lateral=lateral,
+            view_fusion=views.digest if lateral and views else None,
         )
 
 

@@ -36,10 +36,12 @@ from rag_service.imaging.decode_pool import DecodePool
 from rag_service.imaging.normalise import PREPROCESSING
 from rag_service.models import text
 from rag_service.models.encoder import FilmEncoder, load_encoder
+from rag_service.models.network import FilmNetwork
 from rag_service.models.text import TextEncoder, load_text_encoder
 from rag_service.report.labeler import NAME_VERSION as LABELER
 from rag_service.service import Memory, RadiographService, Reader, store_errors
 from rag_service.settings import Settings
+from rag_service.views import load_views
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def open_collections(store: KnowledgeStore, plan: Layout) -> None:
 
 
 def build_reader(settings: Settings) -> Reader:
-    """Encoder, calibration, gate and saliency from the model folder, every digest checked."""
+    """Encoder, calibration, gate, saliency and fusion of views from the model folder, every digest checked."""
     import torch
 
     if settings.torch_threads:
@@ -92,12 +94,14 @@ def build_reader(settings: Settings) -> Reader:
     folder = Path(settings.model_folder)
     encoder = load_encoder(folder)
     calibration = load_calibration(folder, encoder.record.id)
-    return Reader(encoder, calibration, load_gate(folder, encoder.record.id), Saliency(encoder.network))
+    saliency = Saliency(encoder.network) if isinstance(encoder.network, FilmNetwork) else None
+    gate, views = load_gate(folder, encoder.record.id), load_views(folder, encoder.record.id)
+    return Reader(encoder, calibration, gate, saliency, views)
 
 
 def build_memory(store: KnowledgeStore, encoder: FilmEncoder, encode: TextEncoder) -> Memory:
     """The searches over a store whose collections are filled."""
-    plan = layout(encoder.record.id, encoder.network.architecture.axes)
+    plan = layout(encoder.record.id, encoder.axes)
     open_collections(store, plan)
     names = encode.encode(FINDINGS)
     passages = {p.id: p for p in load_passages()}

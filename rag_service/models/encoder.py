@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
@@ -19,8 +16,10 @@ from knowledge_base.records import BoxLatent
 from rag_service.errors import BadWeights
 from rag_service.imaging.film import Film
 from rag_service.imaging.normalise import PREPROCESSING, squeeze, stretch
-from rag_service.models.catalogue import ModelRecord, load_record, verified
-from rag_service.models.network import PRESENTATIONS, Architecture, FilmNetwork
+from rag_service.models.box_head import HeadedBackbone, is_headed, load_headed
+from rag_service.models.catalogue import ModelRecord, load_record
+from rag_service.models.network import PRESENTATIONS, FilmNetwork, Reading
+from rag_service.models.weights import load_network
 
 BL_TTA_SAMPLES: Final = 8
 BL_TTA_SEED: Final = 20260
@@ -32,7 +31,7 @@ class FilmReading:
 
     `probabilities` and `spread` (14,): mean and standard deviation of sigmoid(head(c + r*u)) over the BL-TTA samples;
     `presentation` (5,) softmax in the order of PRESENTATIONS; `pooled` (D,) trunk features; `maps` (C, h, w): the maps
-    that the last trunk stage starts from, for saliency.
+    that the last trunk stage starts from, for saliency, or the grid of another encoder.
     """
 
     box: BoxLatent
@@ -58,13 +57,16 @@ def to_input(stored: NDArray[np.uint8], side: int) -> Tensor:
 
 
 class FilmEncoder:
-    """A loaded film network with its record; reads films one at a time or, for indexing, many."""
+    """A loaded film network, or a box head over another encoder, with its record; reads films one at a time or many."""
 
-    def __init__(self, record: ModelRecord, network: FilmNetwork, bl_tta: int = BL_TTA_SAMPLES) -> None:
+    def __init__(
+        self, record: ModelRecord, network: FilmNetwork | HeadedBackbone, bl_tta: int = BL_TTA_SAMPLES
+    ) -> None:
         self.record = record
         self.network = network.eval()
+        self.axes = network.findings.in_features
         self.bl_tta = bl_tta
-        self._samples = samples(network.architecture.axes, bl_tta)
+        self._samples = samples(self.axes, bl_tta)
         self.finding_weights: NDArray[np.float32] = network.findings.weight.detach().numpy()
 
     def read(self, film: Film) -> FilmReading:
@@ -73,10 +75,8 @@ class FilmEncoder:
 
     def read_stored(self, stored: NDArray[np.uint8]) -> list[FilmReading]:
         """Read films (B, 256, 256) that were squeezed and stretched before. BadWeights when the network yields NaN."""
-        network = self.network
         with torch.inference_mode():
-            early, maps = network.stages(to_input(stored, network.architecture.side))
-            reading = network.read_maps(maps)
+            early, reading = self._look(stored)
             mean, spread = self._bl_tta(reading.centre, reading.radius, self._samples)
         finite = (mean, reading.centre, reading.radius, reading.presentation)
         if not all(bool(torch.isfinite(t).all()) for t in finite):
@@ -102,15 +102,23 @@ class FilmEncoder:
         self, centre: NDArray[np.floating], radius: NDArray[np.floating], count: int
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """BL-TTA over boxes (..., d) with `count` samples (1: the centre alone): mean and spread, (..., 14) each."""
-        boxes = (torch.from_numpy(np.asarray(part, np.float32)) for part in (centre, radius))
+        middle, reach = (torch.from_numpy(np.asarray(part, np.float32)) for part in (centre, radius))
         with torch.inference_mode():
-            mean, spread = self._bl_tta(*boxes, samples(self.network.architecture.axes, count))
+            mean, spread = self._bl_tta(middle, reach, samples(self.axes, count))
         return mean.double().numpy(), spread.double().numpy()
 
     def _bl_tta(self, centre: Tensor, radius: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation (..., 14) of the findings' probabilities over c + r*u, u each of `points` (N, d)."""
         chances = torch.sigmoid(self.network.logits(centre[..., None, :] + radius[..., None, :] * points))
         return chances.mean(-2), chances.std(-2, correction=0)
+
+    def _look(self, stored: NDArray[np.uint8]) -> tuple[Tensor, Reading]:
+        """Maps (B, C, h, w) as in `FilmReading`, and the reading."""
+        if isinstance(self.network, HeadedBackbone):
+            reading = self.network.read(stored)
+            return reading.maps, reading
+        early, maps = self.network.stages(to_input(stored, self.network.architecture.side))
+        return early, self.network.read_maps(maps)
 
 
 def presentation_of(reading: FilmReading) -> str:
@@ -123,14 +131,5 @@ def load_encoder(folder: Path) -> FilmEncoder:
     record = load_record(folder)
     if record.preprocessing != PREPROCESSING:
         raise BadWeights(f"{record.id} expects preprocessing {record.preprocessing}, this version does {PREPROCESSING}")
-    path = verified(record, folder)
-    try:
-        network = FilmNetwork(Architecture(**_tuples(record.architecture)))
-        network.load_state_dict({k: v.float() for k, v in load_file(path).items()})
-    except (SafetensorError, RuntimeError, TypeError, ValueError, AttributeError) as error:
-        raise BadWeights(f"{record.file} does not fit its architecture (expected sha256 {record.sha256})") from error
+    network = load_headed(record, folder) if is_headed(record) else load_network(record, folder)
     return FilmEncoder(record, network)
-
-
-def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
