@@ -1,10 +1,11 @@
-"""The film network: a convolutional trunk, a box in latent space, and heads that read the box.
+"""The film network: a convolutional trunk, maps of where findings lie, a box in latent space, and heads that read the box.
 
-Shapes: B films, S pixels a side, D trunk channels, d box axes, F = 14 findings.
+Shapes: B films, S pixels a side, C and D trunk channels, P pooled features, d box axes, F = 14 findings.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, Final, NamedTuple
 
@@ -17,19 +18,24 @@ from rag_service import torchvision_ops
 
 PRESENTATIONS: Final = ("frontal", "lateral", "rotated", "inverted", "not_chest")
 """How a picture presents itself; only "frontal" is drafted."""
+ANATOMY: Final = ("right lung", "left lung", "heart")
+"""What the place maps outline beside the findings; sides are the patient's."""
+PEAK: Final = 2.0
+"""Sharpness of the smooth maximum over places."""
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """Everything needed to rebuild the network around a state dict. `side` is the input in pixels."""
+    """Everything needed to rebuild the network around a state dict. `side` is the input in pixels, `trunk` a timm ResNet."""
 
-    trunk: str = "regnetx_004"
-    side: int = 208
+    trunk: str = "resnet18"
+    side: int = 224
     axes: int = 128
     text_width: int = 384
     joint_width: int = 128
+    place_width: int = 96
     tags: tuple[str, ...] = ()
-    sources: tuple[str, ...] = ()
+    domains: tuple[str, ...] = ()
     radius_floor: float = 0.02
 
     def to_json(self) -> dict[str, object]:
@@ -40,14 +46,17 @@ class Architecture:
 class Reading(NamedTuple):
     """One forward pass.
 
-    `maps` (B, D, h, w), `pooled` (B, D), `centre` and `radius` (B, d), `presentation` (B, 5) logits.
+    `maps` (B, D, h, w), `places` (B, F + 3, 2h, 2w) logits of findings and anatomy at each place, `pooled` (B, P),
+    `centre` and `radius` (B, d), `presentation` (B, 5) logits, `projection` (B,) logit of AP against PA.
     """
 
     maps: Tensor
+    places: Tensor
     pooled: Tensor
     centre: Tensor
     radius: Tensor
     presentation: Tensor
+    projection: Tensor
 
 
 class GeneralisedMean(nn.Module):
@@ -63,6 +72,28 @@ class GeneralisedMean(nn.Module):
         return maps.float().clamp(min=1e-5).pow(power).mean(dim=(2, 3)).pow(1.0 / power)
 
 
+class Places(nn.Module):
+    """Where things are: maps of stride 16 (B, C, 2h, 2w) and 32 (B, D, h, w) -> logits (B, F + 3, 2h, 2w).
+
+    The first F channels are the findings, the last three right lung, left lung and heart.
+    """
+
+    def __init__(self, early: int, late: int, width: int) -> None:
+        super().__init__()
+        self.from_early = nn.Conv2d(early, width, 1, bias=False)
+        self.from_late = nn.Conv2d(late, width, 1, bias=False)
+        self.norm = nn.BatchNorm2d(width)
+        self.mix = nn.Conv2d(width, width, 3, padding=1)
+        self.out = nn.Conv2d(width, len(FINDINGS) + len(ANATOMY), 1)
+        nn.init.constant_(self.out.bias, -3.0)
+
+    def forward(self, early: Tensor, late: Tensor) -> Tensor:
+        """See the class."""
+        coarse = functional.interpolate(self.from_late(late), size=early.shape[-2:], mode="bilinear")
+        joined = functional.relu(self.norm(self.from_early(early) + coarse))
+        return self.out(functional.relu(self.mix(joined))).float()  # type: ignore[no-any-return]
+
+
 class FilmNetwork(nn.Module):
     """Film (B, 1, S, S), normalised by `imaging.normalise` -> Reading; `logits` reads findings from points of the box."""
 
@@ -74,9 +105,12 @@ class FilmNetwork(nn.Module):
 
         trunk: Any = timm.create_model(architecture.trunk, in_chans=1, num_classes=0, pretrained=False)
         self.trunk = trunk
-        width, axes = int(trunk.num_features), architecture.axes
-        self.pool = GeneralisedMean()
-        self.norm = nn.LayerNorm(width)
+        late, axes = int(trunk.num_features), architecture.axes
+        early = int(trunk.feature_info[-2]["num_chs"])
+        self.pool, self.pool_early = GeneralisedMean(), GeneralisedMean()
+        self.norm = nn.LayerNorm(late + early)
+        self.places = Places(early, late, architecture.place_width)
+        width = late + early + len(FINDINGS)
         self.box_centre = nn.Linear(width, axes)
         self.box_radius = nn.Linear(width, axes)
         nn.init.zeros_(self.box_radius.weight)
@@ -84,26 +118,38 @@ class FilmNetwork(nn.Module):
         self.findings = nn.Linear(axes, len(FINDINGS))
         self.tags = nn.Linear(axes, len(architecture.tags))
         self.presentation = nn.Linear(width, len(PRESENTATIONS))
+        self.projection = nn.Linear(width, 1)
         self.film_joint = nn.Linear(axes, architecture.joint_width)
         self.text_joint = nn.Linear(architecture.text_width, architecture.joint_width)
-        self.source_offset = nn.Embedding(max(len(architecture.sources), 1), len(FINDINGS))
-        nn.init.zeros_(self.source_offset.weight)
+        self.domain_offset = nn.Embedding(max(len(architecture.domains), 1), len(FINDINGS))
+        nn.init.zeros_(self.domain_offset.weight)
 
     def forward(self, films: Tensor) -> Reading:
         """Read films of shape (B, 1, S, S)."""
-        return self.read_maps(self.stages(films)[1])
+        return self.read_maps(*self.stages(films))
 
     def stages(self, films: Tensor) -> tuple[Tensor, Tensor]:
         """Maps that enter the last trunk stage, stride 16, and those that leave it, stride 32."""
         trunk: Any = self.trunk
-        early = trunk.s3(trunk.s2(trunk.s1(trunk.stem(films))))
-        return early, trunk.final_conv(trunk.s4(early))
+        stem = trunk.maxpool(trunk.act1(trunk.bn1(trunk.conv1(films))))
+        early = trunk.layer3(trunk.layer2(trunk.layer1(stem)))
+        return early, trunk.layer4(early)
 
-    def read_maps(self, maps: Tensor) -> Reading:
-        """The heads over final maps (B, D, h, w)."""
-        pooled = self.norm(self.pool(maps))
+    def read_maps(self, early: Tensor, maps: Tensor) -> Reading:
+        """The heads over maps of both strides, (B, C, 2h, 2w) and (B, D, h, w)."""
+        places = self.places(early, maps)
+        peaks = self.peaks(places)
+        means = self.norm(torch.cat([self.pool(maps), self.pool_early(early)], 1))
+        pooled = torch.cat([means, 0.25 * peaks], 1)
         radius = self.architecture.radius_floor + functional.softplus(self.box_radius(pooled))
-        return Reading(maps, pooled, self.box_centre(pooled), radius, self.presentation(pooled))
+        centre, presentation = self.box_centre(pooled), self.presentation(pooled)
+        return Reading(maps, places, pooled, centre, radius, presentation, self.projection(pooled)[:, 0])
+
+    @staticmethod
+    def peaks(places: Tensor) -> Tensor:
+        """Smooth maximum (B, F) of the finding channels of place logits (B, F + 3, h, w), whatever their number of places."""
+        flat = places[:, : len(FINDINGS)].flatten(2) * PEAK
+        return (torch.logsumexp(flat, 2) - math.log(flat.shape[-1])) / PEAK
 
     def logits(self, points: Tensor) -> Tensor:
         """Finding logits (..., F) at points (..., d) of latent space."""

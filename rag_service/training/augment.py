@@ -26,9 +26,8 @@ class Strength:
     border_share: float = 0.15
 
 
-def geometry(films: Tensor, side: int, strength: Strength, generator: torch.Generator) -> Tensor:
-    """Rotate, zoom, squeeze and move each film a little, resampled to `side` pixels."""
-    count = len(films)
+def geometry(count: int, strength: Strength, generator: torch.Generator) -> Tensor:
+    """Affine maps (count, 2, 3) that rotate, zoom, squeeze and move a film a little; for `resample`."""
     angle = _uniform(count, math.radians(strength.rotation_degrees), generator)
     zoom = torch.exp(_uniform(count, strength.zoom, generator))
     aspect = torch.exp(_uniform(count, strength.aspect / 2, generator))
@@ -37,9 +36,14 @@ def geometry(films: Tensor, side: int, strength: Strength, generator: torch.Gene
     theta[:, 1, 0], theta[:, 1, 1] = angle.sin() * zoom, angle.cos() * zoom / aspect
     theta[:, 0, 2] = _uniform(count, 2 * strength.shift, generator)
     theta[:, 1, 2] = _uniform(count, 2 * strength.shift, generator)
+    return theta
+
+
+def resample(films: Tensor, theta: Tensor, side: int) -> Tensor:
+    """Films, or maps that lie over them, (B, K, S, S) moved by `theta` (B, 2, 3) and resampled to `side` pixels."""
     if side < films.shape[-1]:
         films = functional.interpolate(films, size=side, mode="bilinear", antialias=True)
-    grid = functional.affine_grid(theta, [count, 1, side, side], align_corners=False)
+    grid = functional.affine_grid(theta, [len(films), 1, side, side], align_corners=False)
     return functional.grid_sample(films, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 

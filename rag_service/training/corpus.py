@@ -1,11 +1,16 @@
-"""The training corpus: every film of every source as one uint8 pack, with masked labels, tags and captions."""
+"""The training corpus: every film of every source as one uint8 pack, with masked labels, tags, captions, and places.
+
+A caption says what its author wanted to show: what the labeler reads in it is taken as present, and where it reads any
+pathology the other observations as absent. The source's own offset absorbs that captions show more than they deny.
+"""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -14,12 +19,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from knowledge_base.findings import FINDINGS
+from knowledge_base.findings import FINDINGS, NO_FINDING, Polarity
 from rag_service.datasets import nih, openi, others
 from rag_service.datasets.films import FilmRow, Split
 from rag_service.datasets.mesh import Tag
 from rag_service.imaging.normalise import STORED_SIDE, squeeze, stretch
 from rag_service.models.network import PRESENTATIONS
+from rag_service.report.labeler import Labeler, overall
 
 READERS: Final[dict[str, Callable[[Path], list[FilmRow]]]] = {
     "openi": openi.films,
@@ -27,26 +33,44 @@ READERS: Final[dict[str, Callable[[Path], list[FilmRow]]]] = {
     "rocov2": others.rocov2,
     "cohen": others.cohen,
     "not_chest": others.not_chest,
+    "jsrt": others.jsrt,
+    "paediatric": others.paediatric,
 }
 SOURCES: Final = tuple(READERS)
+DOMAINS: Final = (*SOURCES, "openi/lateral")
+"""What has a base rate of its own for each finding: the sources, and Open-i's laterals."""
+PLACE_SIDE: Final = 64
+"""Cells a side of the place targets."""
 UNKNOWN: Final = -1
 MIN_TAG_FILMS: Final = 25
+_PROJECTIONS: Final = {"PA": 0, "AP": 1, "AP Supine": 1}
+
+
+@dataclass(frozen=True)
+class PlaceTargets:
+    """Where things lie on one film: (64, 64) uint8 maps by channel of the network's places; a channel that is absent is unknown."""
+
+    maps: Mapping[int, NDArray[np.uint8]]
 
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
     """N films. `films` uint8 (N, 256, 256); `labels` int8 (N, 14), `tags` int8 (N, T): 1, 0 or -1 for unknown;
-    `presentation` int8 (N,), -1 for unknown; `source` int8 (N,); `split` str (N,); `texts` N strings, "" for none."""
+    `presentation` and `projection` (1 AP, 0 PA) int8 (N,), -1 for unknown; `source` and `domain` int8 (N,); `split` str (N,);
+    `texts` N strings, "" for none; `places` by row, of the films that have any."""
 
     films: NDArray[np.uint8]
     labels: NDArray[np.int8]
     tags: NDArray[np.int8]
     tag_names: tuple[str, ...]
     presentation: NDArray[np.int8]
+    projection: NDArray[np.int8]
     source: NDArray[np.int8]
+    domain: NDArray[np.int8]
     split: NDArray[np.str_]
     texts: tuple[str, ...]
     studies: tuple[str, ...]
+    places: Mapping[int, PlaceTargets]
 
     def rows(self, split: Split, source: str | None = None, presentation: str | None = None) -> NDArray[np.int64]:
         """Indices of the films of a split, of one source and one presentation when given."""
@@ -71,7 +95,7 @@ def tag_names(rows: Sequence[FilmRow]) -> tuple[str, ...]:
 
 def build(folder: Path, cache: Path) -> Corpus:
     """Read and squeeze every film once; the pack under `cache` is used again when the list of films is the same."""
-    rows = read(folder)
+    rows = [_captioned(r) if r.source == "rocov2" else r for r in read(folder)]
     names = tag_names(rows)
     return Corpus(
         films=_pack(rows, cache),
@@ -79,10 +103,13 @@ def build(folder: Path, cache: Path) -> Corpus:
         tags=np.array([_tag_row(r, names) for r in rows], np.int8),
         tag_names=names,
         presentation=np.array([_presentation(r) for r in rows], np.int8),
+        projection=np.array([_PROJECTIONS.get(r.view or "", UNKNOWN) for r in rows], np.int8),
         source=np.array([SOURCES.index(r.source) for r in rows], np.int8),
+        domain=np.array([_domain(r) for r in rows], np.int8),
         split=np.array([r.split.value for r in rows]),
         texts=tuple(r.text for r in rows),
         studies=tuple(r.study for r in rows),
+        places=_places(rows, folder),
     )
 
 
@@ -105,6 +132,50 @@ def _pack(rows: Sequence[FilmRow], cache: Path) -> NDArray[np.uint8]:
     np.save(pack, films)
     listing.write_text(json.dumps(names))
     return films
+
+
+def _captioned(row: FilmRow) -> FilmRow:
+    """A film of a published figure with the observations that the labeler reads in its caption."""
+    read_in = overall(_labeler().read_report(row.text))
+    present = {f for f, p in read_in.items() if p is not Polarity.NEGATIVE and f != NO_FINDING}
+    if present:
+        return replace(row, labels={f: f in present for f in FINDINGS})
+    denied = {f: False for f, p in read_in.items() if p is Polarity.NEGATIVE and f != NO_FINDING}
+    return replace(row, labels=denied | ({NO_FINDING: True} if NO_FINDING in read_in else {}))
+
+
+@cache
+def _labeler() -> Labeler:
+    return Labeler()
+
+
+def _domain(row: FilmRow) -> int:
+    lateral = row.source == "openi" and row.presentation == "lateral"
+    return DOMAINS.index("openi/lateral" if lateral else row.source)
+
+
+def _places(rows: Sequence[FilmRow], folder: Path) -> dict[int, PlaceTargets]:
+    """Radiologists' boxes of NIH films, and JSRT's outlines of lungs and heart, by row."""
+    drawn: dict[str, dict[int, NDArray[np.uint8]]] = {}
+    for box in nih.boxes(folder / "nih") if (folder / "nih").is_dir() else ():
+        maps = drawn.setdefault(Path(box.image).stem, {})
+        target = maps.setdefault(FINDINGS.index(box.finding), np.zeros((PLACE_SIDE, PLACE_SIDE), np.uint8))
+        x_min, y_min, x_max, y_max = (round(v * PLACE_SIDE) for v in (box.x_min, box.y_min, box.x_max, box.y_max))
+        target[y_min : max(y_max, y_min + 1), x_min : max(x_max, x_min + 1)] = 1
+    found = {}
+    for index, row in enumerate(rows):
+        if row.source == "nih" and row.study in drawn:
+            found[index] = PlaceTargets(drawn[row.study])
+        elif row.source == "jsrt" and (mask := folder / "jsrt" / "masks" / f"{row.study}.png").is_file():
+            found[index] = PlaceTargets(_outlines(mask))
+    return found
+
+
+def _outlines(path: Path) -> dict[int, NDArray[np.uint8]]:
+    """JSRT's bit mask (1 right lung, 2 left lung, 4 heart) as maps of the anatomy channels."""
+    with Image.open(path) as image:
+        bits = np.asarray(image.resize((PLACE_SIDE, PLACE_SIDE), Image.Resampling.NEAREST))
+    return {len(FINDINGS) + i: ((bits & bit) > 0).astype(np.uint8) for i, bit in enumerate((1, 2, 4))}
 
 
 def _headings(row: FilmRow) -> set[str]:

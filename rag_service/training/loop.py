@@ -6,67 +6,83 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
+from knowledge_base.findings import FINDINGS
 from rag_service.datasets.films import Split
-from rag_service.models.network import PRESENTATIONS, Architecture, FilmNetwork
-from rag_service.training import augment, losses
-from rag_service.training.corpus import SOURCES, UNKNOWN, Corpus
+from rag_service.models.encoder import to_input
+from rag_service.models.network import ANATOMY, PRESENTATIONS, Architecture, FilmNetwork
+from rag_service.training import augment, losses, outliers
+from rag_service.training.corpus import DOMAINS, PLACE_SIDE, SOURCES, UNKNOWN, Corpus, PlaceTargets
+from rag_service.training.runs import autocast, load_checkpoint, save_checkpoint
 
-_FRONTAL, _LATERAL, _ROTATED, _INVERTED = (
-    PRESENTATIONS.index(p) for p in ("frontal", "lateral", "rotated", "inverted")
+_FRONTAL, _LATERAL, _ROTATED, _INVERTED, _NOT_CHEST = (
+    PRESENTATIONS.index(p) for p in ("frontal", "lateral", "rotated", "inverted", "not_chest")
 )
 _SHARES: Final = (
-    ("openi", "frontal", 0.62),
-    ("nih", "frontal", 0.23),
-    ("openi", "lateral", 0.05),
-    ("cohen", None, 0.03),
-    ("rocov2", None, 0.04),
-    ("not_chest", None, 0.03),
+    ("openi", "frontal", 0.42),
+    ("nih", "frontal", 0.19),
+    ("openi", "lateral", 0.15),
+    ("rocov2", None, 0.11),
+    ("cohen", None, 0.04),
+    ("jsrt", None, 0.03),
+    ("not_chest", None, 0.04),
+    ("paediatric", None, 0.02),
 )
-"""What a batch is made of: (source, presentation, share)."""
+"""What a batch is made of: (source, presentation, share). Children are shown as strangers: nothing is learned of their findings."""
 _WEIGHTS: Final = {
     "findings": 1.0,
     "tags": 0.5,
     "presentation": 0.2,
+    "projection": 0.05,
+    "places": 0.5,
+    "anatomy": 0.3,
+    "peaks": 0.3,
     "containment": 1.0,
     "volume": 0.05,
+    "exposure": 0.1,
     "neighbours": 0.05,
-    "captions": 0.05,
+    "captions": 0.1,
 }
 """What each loss counts for."""
+_RARITY: Final = (0.15, 0.7, 3.0)
+"""Prevalence at which a finding counts once, and the least and most that one counts."""
 
 
 @dataclass(frozen=True)
 class Plan:
     """How long and how hard to train. `stages` are (share of steps, pixels a side)."""
 
-    steps: int = 2100
+    steps: int = 3000
     batch: int = 64
     shifted: int = 8
-    learning_rate: float = 2.5e-3
+    strangers: int = 4
+    learning_rate: float = 1.5e-3
     weight_decay: float = 0.05
-    warmup: float = 0.05
+    warmup: float = 0.04
     average: float = 0.997
     seed: int = 7
-    stages: tuple[tuple[float, int], ...] = ((0.55, 128), (0.30, 160), (0.15, 192))
+    trunk: str = "resnet18"
+    sources: tuple[str, ...] = SOURCES
+    stages: tuple[tuple[float, int], ...] = ((0.35, 96), (0.30, 128), (0.20, 160), (0.15, 192))
     strength: augment.Strength = field(default_factory=augment.Strength)
     turned_share: float = 0.06
     inverted_share: float = 0.03
     weights: dict[str, float] = field(default_factory=lambda: dict(_WEIGHTS))
 
-    def architecture(self, tags: tuple[str, ...], sources: tuple[str, ...]) -> Architecture:
+    def architecture(self, tags: tuple[str, ...]) -> Architecture:
         """The network this plan trains."""
-        return Architecture(side=self.stages[-1][1], tags=tags, sources=sources)
+        return Architecture(trunk=self.trunk, side=self.stages[-1][1], tags=tags, domains=DOMAINS)
 
     def side(self, step: int) -> int:
         """Pixels a side at a step."""
@@ -87,21 +103,30 @@ class Plan:
 
 PLANS: Final = {
     "scratch": Plan(),
-    "continue": Plan(steps=800, learning_rate=1.2e-3, seed=8, stages=((0.7, 160), (0.3, 192))),
+    "continue": Plan(steps=600, learning_rate=5e-4, seed=8, stages=((1.0, 192),)),
+    "short": Plan(steps=320, stages=((1.0, 96),)),
 }
-"""From random weights, and a second leg from a checkpoint of the first."""
+"""From pretrained or random weights; a further leg from a checkpoint of the first; and a short run, to compare choices by."""
+CHECKPOINT: Final = "checkpoint.pt"
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Films (B, 1, S, S) in [0, 1] and what is known of them, -1 for unknown."""
+    """Films (B, 1, S, S) in [0, 1] and what is known of them, -1 for unknown; `places` (k, F + 3, 64, 64) of the films `placed`."""
 
     films: Tensor
     labels: Tensor
     tags: Tensor
     presentation: Tensor
-    source: Tensor
+    projection: Tensor
+    domain: Tensor
     texts: Tensor
+    placed: Tensor
+    places: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on another device."""
+        return Batch(*(getattr(self, f.name).to(device) for f in fields(self)))
 
 
 class Trainer:
@@ -111,19 +136,28 @@ class Trainer:
         self.corpus, self.plan, self.folder = corpus, plan, folder
         self.text_vectors = torch.from_numpy(text_vectors)
         torch.manual_seed(plan.seed)
-        architecture = plan.architecture(corpus.tag_names, SOURCES)
-        self.network = FilmNetwork(architecture).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.averaged = FilmNetwork(architecture)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        architecture = plan.architecture(corpus.tag_names)
+        self.network = FilmNetwork(architecture).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.averaged = FilmNetwork(architecture).to(self.device)
         self.averaged.load_state_dict(self.network.state_dict())
         self.optimiser = torch.optim.AdamW(_groups(self.network, plan.weight_decay), lr=plan.learning_rate)
         self.step = 0
-        self._pools = [(corpus.rows(Split.TRAIN, s, p), share) for s, p, share in _SHARES]
+        pools = [(corpus.rows(Split.TRAIN, s, p), share) for s, p, share in _SHARES if s in plan.sources]
+        whole = sum(share for pool, share in pools if len(pool))
+        self._rarity = _rarity(corpus)
+        self._pools = [(pool, _weights(corpus, pool, self._rarity), share / whole) for pool, share in pools if len(pool)]
 
     def start_from(self, checkpoint: Path) -> None:
-        """Begin with the averaged weights of an earlier run; a checkpoint of this run's own goes before."""
-        weights = torch.load(checkpoint, weights_only=True)["averaged"]
-        self.network.load_state_dict(weights)
-        self.averaged.load_state_dict(weights)
+        """Begin with a pretrained trunk, or with the averaged weights of an earlier run; a checkpoint of this run goes before."""
+        state = load_checkpoint(checkpoint)
+        if state is None:
+            raise FileNotFoundError(checkpoint)
+        for network in (self.network, self.averaged):
+            if "trunk" in state:
+                network.trunk.load_state_dict(state["trunk"])
+            else:
+                network.load_state_dict(state["averaged"])
 
     def run(self) -> None:
         """Train to the end of the plan, going on from the checkpoint in the folder when it is of the same plan."""
@@ -131,37 +165,39 @@ class Trainer:
         started = time.monotonic()
         with tqdm(total=self.plan.steps, initial=self.step, desc="training", unit="step", mininterval=5) as bar:
             while self.step < self.plan.steps:
-                terms = self._advance(self._batch())
+                terms = self._advance(self._batch().to(self.device))
                 bar.update()
                 if self.step % 20 == 0:
                     self._log(terms, time.monotonic() - started)
+                if self.step % 400 == 0 or self.step == self.plan.steps:
+                    self._log(self._validation(), time.monotonic() - started)
                 if self.step % 100 == 0 or self.step == self.plan.steps:
                     self._save()
 
     def _batch(self) -> Batch:
-        rng = np.random.default_rng((self.plan.seed, self.step))
-        rows = np.concatenate([self._draw(rng, pool, share) for pool, share in self._pools if len(pool)])
-        generator = torch.Generator().manual_seed(self.plan.seed * 1_000_003 + self.step)
-        films = torch.from_numpy(self.corpus.films[np.sort(rows)]).float().div_(255.0)[:, None]
-        rows = np.sort(rows)
-        labels, presentation = (
-            torch.from_numpy(self.corpus.labels[rows]),
-            torch.from_numpy(self.corpus.presentation[rows]),
-        )
-        tags, texts = torch.from_numpy(self.corpus.tags[rows]), self.text_vectors[rows].clone()
-        films, spoilt = _spoil(films, presentation, rng, self.plan)
-        films = augment.geometry(films, self.plan.side(self.step), self.plan.strength, generator)
-        labels, tags = labels.clone(), tags.clone()
-        labels[spoilt], tags[spoilt], texts[spoilt] = UNKNOWN, UNKNOWN, 0.0
-        films = augment.occlusion(
-            augment.acquisition(films, self.plan.strength, generator), self.plan.strength, generator
-        )
-        return Batch(films, labels, tags, presentation.long(), torch.from_numpy(self.corpus.source[rows]).long(), texts)
+        corpus, plan = self.corpus, self.plan
+        rng = np.random.default_rng((plan.seed, self.step))
+        rows = np.sort(np.concatenate([self._draw(rng, *pool) for pool in self._pools]))
+        generator = torch.Generator().manual_seed(plan.seed * 1_000_003 + self.step)
+        films = torch.from_numpy(corpus.films[rows]).float().div_(255.0)[:, None]
+        presentation, projection = torch.from_numpy(corpus.presentation[rows]), torch.from_numpy(corpus.projection[rows])
+        labels, tags = torch.from_numpy(corpus.labels[rows]), torch.from_numpy(corpus.tags[rows])
+        texts = self.text_vectors[torch.from_numpy(rows)]
+        films, spoilt = _spoil(films, presentation, rng, plan)
+        strange = spoilt | (torch.from_numpy(corpus.source[rows]) == SOURCES.index("paediatric"))
+        labels[strange], tags[strange], texts[strange], projection[strange] = UNKNOWN, UNKNOWN, 0.0, UNKNOWN
+        theta = augment.geometry(len(films), plan.strength, generator)
+        placed = torch.tensor([i for i, r in enumerate(rows) if r in corpus.places and not strange[i]], dtype=torch.long)
+        places = _place_targets([corpus.places[rows[i]] for i in placed.tolist()], theta[placed])
+        films = augment.resample(films, theta, plan.side(self.step))
+        films = augment.occlusion(augment.acquisition(films, plan.strength, generator), plan.strength, generator)
+        domain = torch.from_numpy(corpus.domain[rows]).long()
+        return Batch(films, labels, tags, presentation.long(), projection, domain, texts, placed, places)
 
-    def _draw(self, rng: np.random.Generator, pool: NDArray[np.int64], share: float) -> NDArray[np.int64]:
-        """Films of one pool, those with a positive pathology twice as often as the rest."""
-        weight = 1.0 + (self.corpus.labels[pool, 1:] == 1).any(1)
-        return rng.choice(pool, size=max(round(share * self.plan.batch), 1), replace=True, p=weight / weight.sum())
+    def _draw(
+        self, rng: np.random.Generator, pool: NDArray[np.int64], weights: NDArray[np.float64], share: float
+    ) -> NDArray[np.int64]:
+        return rng.choice(pool, size=max(round(share * self.plan.batch), 1), replace=True, p=weights)
 
     def _advance(self, batch: Batch) -> dict[str, float]:
         for group in self.optimiser.param_groups:
@@ -178,33 +214,78 @@ class Trainer:
 
     def _terms(self, batch: Batch) -> dict[str, Tensor]:
         shifted, which = self._shifted(batch)
-        films = torch.cat([batch.films, shifted]).sub(0.5).div(0.25).contiguous(memory_format=torch.channels_last)
-        reading = self.network(films)
-        count = len(batch.films)
+        made = self._strangers(batch)
+        films = torch.cat([batch.films, shifted, made]).sub(0.5).div(0.25).contiguous(memory_format=torch.channels_last)
+        with autocast(self.device):
+            early, late = self.network.stages(films)
+        reading = self.network.read_maps(early.float(), late.float())
+        count, copies = len(batch.films), len(shifted)
         centre, radius = reading.centre[:count], reading.radius[:count]
         points = centre + radius * (2 * torch.rand_like(centre) - 1)
-        logits = self.network.logits(points) + self.network.source_offset(batch.source)
+        logits = self.network.logits(points) + self.network.domain_offset(batch.domain)
         told = batch.texts.abs().sum(1) > 0
+        known = batch.presentation == _FRONTAL
+        familiar = known | (batch.presentation == _LATERAL)
+        familiar &= batch.domain != DOMAINS.index("paediatric")
+        unknown = (batch.presentation >= _ROTATED) | (batch.domain == DOMAINS.index("paediatric"))
+        strangers = torch.cat([radius[unknown], reading.radius[count + copies :]])
+        peaks = self.network.peaks(reading.places[:count])
+        sight = batch.labels.where((known & familiar)[:, None], torch.full_like(batch.labels, UNKNOWN))
         return {
-            "findings": losses.masked_bce(logits, batch.labels),
+            "findings": losses.masked_bce(logits, batch.labels, self._rarity.to(self.device)),
             "tags": losses.masked_bce(self.network.tags(points), batch.tags),
             "presentation": functional.cross_entropy(
                 reading.presentation[:count], batch.presentation, ignore_index=UNKNOWN
             ),
-            "containment": losses.containment(centre[which], radius[which], reading.centre[count:]),
-            "volume": radius.mean(),
+            "projection": losses.masked_bce(reading.projection[:count, None], batch.projection[:, None]),
+            **self._place_terms(reading.places[batch.placed], batch.places),
+            "peaks": losses.masked_bce(peaks[:, 1:], sight[:, 1:], self._rarity[1:].to(self.device)),
+            "containment": losses.containment(centre[which], radius[which], reading.centre[count : count + copies]),
+            "volume": radius[~unknown].mean(),
+            "exposure": losses.exposure(radius[familiar], strangers),
             "neighbours": losses.neighbours(centre, batch.labels),
             "captions": losses.captions(
                 self.network.film_joint(points[told]), self.network.text_joint(batch.texts[told]), batch.texts[told]
             ),
         }
 
+    @staticmethod
+    def _place_terms(places: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """Findings' boxes and anatomy's outlines at the places' own resolution; a cell is as true as the share of it that is."""
+        unknown = targets < 0
+        small = functional.adaptive_avg_pool2d(targets.clamp(min=0), places.shape[-2:])
+        small = small.masked_fill(functional.adaptive_max_pool2d(unknown.float(), places.shape[-2:]) > 0, UNKNOWN)
+        findings = len(FINDINGS)
+        return {
+            "places": losses.masked_bce(places[:, :findings], small[:, :findings]),
+            "anatomy": losses.masked_bce(places[:, findings:], small[:, findings:]),
+        }
+
     def _shifted(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Device-shifted copies of some films that are chest films, and which films they are copies of."""
-        chest = torch.nonzero((batch.presentation == _FRONTAL) | (batch.presentation == _LATERAL)).flatten()
+        chest = torch.nonzero((batch.presentation == _FRONTAL) | (batch.presentation == _LATERAL)).flatten().cpu()
         which = chest[torch.randperm(len(chest))[: self.plan.shifted]]
         generator = torch.Generator().manual_seed(self.plan.seed * 7_000_003 + self.step)
-        return augment.acquisition(batch.films[which], self.plan.strength, generator), which
+        copies = augment.acquisition(batch.films[which.to(self.device)].cpu(), self.plan.strength, generator)
+        return copies.to(self.device), which.to(self.device)
+
+    def _strangers(self, batch: Batch) -> Tensor:
+        """Pictures that no scanner of chests makes, from the first films of the batch."""
+        generator = torch.Generator().manual_seed(self.plan.seed * 11_000_003 + self.step)
+        return outliers.make(batch.films[: self.plan.strangers].cpu(), generator).to(self.device)
+
+    @torch.no_grad()
+    def _validation(self) -> dict[str, float]:
+        """Macro-AUROC of the averaged network, at the centre of the box, on Open-i's calibration frontals."""
+        rows = self.corpus.rows(Split.CALIBRATION, "openi", "frontal")
+        side, network = self.plan.side(self.step - 1), self.averaged.eval()
+        found = []
+        for some in np.array_split(rows, max(len(rows) // 32, 1)):
+            films = to_input(self.corpus.films[some], side).to(self.device)
+            with autocast(self.device):
+                early, late = network.stages(films)
+            found.append(network.logits(network.read_maps(early.float(), late.float()).centre).cpu())
+        return {"macro_auroc": macro_auroc(torch.cat(found).numpy(), self.corpus.labels[rows])}
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -221,24 +302,18 @@ class Trainer:
             file.write(json.dumps(line) + "\n")
 
     def _save(self) -> None:
-        state = {
+        state: dict[str, object] = {
             "network": self.network.state_dict(),
             "averaged": self.averaged.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "step": self.step,
-            "plan": self._signature(),
         }
-        partial = self.folder / "checkpoint.partial"
-        torch.save(state, partial)
-        partial.replace(self.folder / "checkpoint.pt")
+        save_checkpoint(self.folder / CHECKPOINT, state, self._signature())
 
     def _resume(self) -> None:
-        path = self.folder / "checkpoint.pt"
-        if not path.is_file():
+        state = load_checkpoint(self.folder / CHECKPOINT, self._signature())
+        if state is None:
             return
-        state = torch.load(path, weights_only=True)
-        if state["plan"] != self._signature():
-            raise ValueError(f"{path.name} belongs to another plan; remove it or use another folder")
         self.network.load_state_dict(state["network"])
         self.averaged.load_state_dict(state["averaged"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -249,6 +324,41 @@ class Trainer:
         return json.dumps(
             {"plan": asdict(self.plan), "films": len(self.corpus.films), "tags": self.corpus.tag_names}, sort_keys=True
         )
+
+
+def macro_auroc(scores: NDArray[np.floating], labels: NDArray[np.int8]) -> float:
+    """Mean AUROC over the findings with both classes; scores and labels (n, 14), labels -1 for unknown. NaN when there is none."""
+    found = []
+    for score, label in zip(scores.T, labels.T, strict=True):
+        known = label >= 0
+        if len(np.unique(label[known])) == 2:
+            found.append(float(roc_auc_score(label[known], score[known])))
+    return float(np.mean(found)) if found else math.nan
+
+
+def _rarity(corpus: Corpus) -> Tensor:
+    """(14,): what each finding counts for, by the root of how rare it is in Open-i's training frontals."""
+    labels = corpus.labels[corpus.rows(Split.TRAIN, "openi", "frontal")]
+    usual, least, most = _RARITY
+    share = (labels == 1).sum(0) / np.maximum((labels >= 0).sum(0), 1)
+    return torch.from_numpy(np.clip(np.sqrt(usual / np.maximum(share, 1e-4)), least, most)).float()
+
+
+def _weights(corpus: Corpus, pool: NDArray[np.int64], rarity: Tensor) -> NDArray[np.float64]:
+    """Chances of being drawn: a film with a finding more often than one without, the more so the rarer its rarest is."""
+    positive = corpus.labels[pool, 1:] == 1
+    weight = 1.0 + (positive * rarity.numpy()[1:]).max(1)
+    return np.asarray(weight / weight.sum())
+
+
+def _place_targets(known: Sequence[PlaceTargets], theta: Tensor) -> Tensor:
+    """(k, F + 3, 64, 64): what lies where after the films have been moved by `theta` (k, 2, 3); -1 in unknown channels."""
+    targets = torch.full((len(known), len(FINDINGS) + len(ANATOMY), PLACE_SIDE, PLACE_SIDE), float(UNKNOWN))
+    for row, (film, move) in enumerate(zip(known, theta, strict=True)):
+        channels = list(film.maps)
+        maps = torch.from_numpy(np.stack([film.maps[c] for c in channels])).float()
+        targets[row, channels] = augment.resample(maps[None], move[None], PLACE_SIDE)[0]
+    return targets
 
 
 def _groups(network: nn.Module, decay: float) -> list[dict[str, object]]:

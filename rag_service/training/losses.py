@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 
-def masked_bce(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean binary cross-entropy over known targets; logits and targets (B, K), targets 1, 0 or -1 for unknown."""
-    known = targets >= 0
+def masked_bce(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Mean binary cross-entropy over known targets; logits and targets (B, K, ...), targets in [0, 1] or -1 for unknown.
+
+    `weights` (K,), one for each column, are 1 when absent.
+    """
+    known = (targets >= 0).float()
+    if weights is not None:
+        known = known * weights
     loss = functional.binary_cross_entropy_with_logits(logits, targets.clamp(min=0).float(), reduction="none")
-    return (loss * known).sum() / known.sum().clamp(min=1)
+    return (loss * known).sum() / (targets >= 0).sum().clamp(min=1)
+
+
+def exposure(radius: Tensor, strangers: Tensor, margin: float = 3.0) -> Tensor:
+    """Hinge on the log of the mean radius: pictures the model should not know (M, d) want `margin` times the radius of films (B, d)."""
+    if not len(strangers) or not len(radius):
+        return radius.sum() * 0.0
+    usual = radius.mean(1).log().mean().detach()
+    return functional.relu(usual + math.log(margin) - strangers.mean(1).log()).mean()
 
 
 def containment(centre: Tensor, radius: Tensor, shifted: Tensor) -> Tensor:
@@ -34,7 +49,7 @@ def neighbours(centre: Tensor, labels: Tensor, temperature: float = 16.0) -> Ten
     shared = positive @ positive.T
     union = positive.sum(1)[:, None] + positive.sum(1)[None] - shared
     target = shared / union
-    off = ~torch.eye(len(centre), dtype=torch.bool)
+    off = ~torch.eye(len(centre), dtype=torch.bool, device=centre.device)
     target = (target * off) / (target * off).sum(1, keepdim=True).clamp(min=1e-6)
     logits = (-torch.cdist(centre, centre).pow(2) / temperature).masked_fill(~off, -1e9)
     return -(target * functional.log_softmax(logits, 1)).sum(1).mean()
