@@ -73,8 +73,18 @@ class ViewFusion:
         return np.stack(columns, axis=-1)
 
     def fused(self, frontal: FilmReading, lateral: FilmReading) -> FilmReading:
-        """The frontal's reading with the fused scores; its box, its maps and all else stay the frontal's."""
-        return replace(frontal, probabilities=self.scores(frontal.probabilities, lateral.probabilities))
+        """The frontal's reading with the fused scores and their spread; its box, its maps and all else stay the frontal's."""
+        fused = self.scores(frontal.probabilities, lateral.probabilities)
+        frontals, laterals = (
+            weight * reading.spread / _slope(reading.probabilities)
+            for weight, reading in zip(self._weights(), (frontal, lateral), strict=True)
+        )
+        # In logits, to first order, the samples of the two boxes being independent.
+        return replace(frontal, probabilities=fused, spread=_slope(fused) * np.hypot(frontals, laterals))
+
+    def _weights(self) -> tuple[Floats, Floats]:
+        entries = [self.findings[f] for f in FINDINGS]
+        return np.array([e.frontal for e in entries]), np.array([e.lateral for e in entries])
 
     def save(self, folder: Path) -> None:
         """Write `views.json`."""
@@ -112,6 +122,12 @@ def logit(scores: Floats) -> Floats:
     """Log odds of scores in [0, 1], of any shape; finite at the ends."""
     clipped = np.clip(np.asarray(scores, np.float64), _LIMIT, 1 - _LIMIT)
     return np.asarray(np.log(clipped) - np.log1p(-clipped))
+
+
+def _slope(scores: Floats) -> Floats:
+    """How much a score moves with its logit."""
+    clipped = np.clip(scores, _LIMIT, 1 - _LIMIT)
+    return np.asarray(clipped * (1 - clipped))
 
 
 def _parse(raw: dict[str, Any]) -> ViewFusion:

@@ -64,11 +64,12 @@ def a_reading(kind: str, p: float = 0.5) -> FilmReading:
     return FilmReading(box, np.full(14, p), np.full(14, 0.1), presentation, np.zeros(3, np.float32), maps=None)  # type: ignore[arg-type]
 
 
-def test_only_the_scores_of_a_reading_change() -> None:
+def test_only_the_scores_of_a_reading_and_their_spread_change() -> None:
     frontal = a_reading("frontal", 0.2)
     fused = FUSION.fused(frontal, a_reading("lateral", 0.8))
     assert fused.probabilities.tolist() == pytest.approx([0.5] * 14)
-    assert (fused.box, fused.spread, fused.pooled) == (frontal.box, frontal.spread, frontal.pooled)
+    assert fused.spread.tolist() == pytest.approx([0.25 * np.hypot(0.5, 0.5) * 0.1 / 0.16] * 14)
+    assert (fused.box, fused.presentation, fused.pooled) == (frontal.box, frontal.presentation, frontal.pooled)
     assert frontal.probabilities.tolist() == [0.2] * 14
 
 
