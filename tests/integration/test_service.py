@@ -81,9 +81,13 @@ def calibration() -> Calibration:
     def entry(finding: str) -> FindingCalibration:
         kind = Reliability.RELIABLE if finding in SAID else Reliability.TOO_WEAK
         scores, outcomes = (0.1, 0.3, 0.6, 0.9), (0, 0, 1, 1)
-        return FindingCalibration(Platt(0.01, SAID.get(finding, 0.0)), 0.9, 0.4, 0.4, 0.5, 0.1, kind, 2, 4, 1.0, scores, outcomes)
+        return FindingCalibration(
+            Platt(0.01, SAID.get(finding, 0.0)), 0.9, 0.4, 0.4, 0.5, 0.1, kind, 2, 4, 1.0, scores, outcomes
+        )
 
-    return Calibration("tiny", {f: entry(f) for f in FINDINGS}, Tiers(0.9, 0.6, 9.0, 9.0, 9.0), ("w", "x", "y", "z"), "none")
+    return Calibration(
+        "tiny", {f: entry(f) for f in FINDINGS}, Tiers(0.9, 0.6, 9.0, 9.0, 9.0), ("w", "x", "y", "z"), "none"
+    )
 
 
 class House:
