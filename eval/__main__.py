@@ -181,6 +181,20 @@ def _sources(settings: Settings, options: argparse.Namespace) -> Result:
     return result, sources.table(result)
 
 
+def _concepts(settings: Settings, options: argparse.Namespace) -> Result:
+    from eval import concepts, films, readings
+    from rag_service.models.concepts import REMEDY
+    from rag_service.wiring import build_reader
+
+    reader = build_reader(settings)
+    if reader.concepts is None:
+        raise BadWeights(f"the model folder has no concepts; {REMEDY}")
+    rows = films.read(options.folder, options.split)
+    read = readings.read(rows, reader.encoder)
+    result = concepts.measure(rows, read, reader.encoder, reader.concepts, options.seed)
+    return result, concepts.table(result)
+
+
 _TASKS: dict[str, Callable[[Settings, argparse.Namespace], Result]] = {
     "labels": _labels,
     "retrieval": _retrieval,
@@ -191,6 +205,7 @@ _TASKS: dict[str, Callable[[Settings, argparse.Namespace], Result]] = {
     "lateral": _lateral,
     "bl-tta": _bl_tta,
     "axes": _axes,
+    "concepts": _concepts,
     "sources": _sources,
     "shift": _shift,
     "fairness": _fairness,
@@ -224,6 +239,7 @@ def _parser() -> argparse.ArgumentParser:
     tasks.add_parser("grounding", parents=[common, of_films], help="boxes against radiologists' boxes")
     tasks.add_parser("lateral", parents=[common, of_films], help="what a lateral adds; frontal told from lateral")
     tasks.add_parser("bl-tta", parents=[common, of_films], help="how many samples in the box are worth their time")
+    tasks.add_parser("concepts", parents=[common, of_films], help="sparse concepts: fidelity, names, steering")
     tasks.add_parser("axes", parents=[common, of_films], help="what each axis of the box tells, and its radius")
     sources = tasks.add_parser("sources", parents=[common], help="does the overlap of hulls say what transfers?")
     sources.add_argument("folder", type=Path, help="holds openi/, nih/, rocov2/, cohen/, jsrt/, paediatric/")
