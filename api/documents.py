@@ -10,9 +10,9 @@ from fastapi.openapi.utils import get_openapi
 from api import examples
 from api.problems import MEDIA_TYPE
 from api.schemas import NotReadyBody, ProblemBody
-from api.uploads import FILM_PART, FORM, RAW_FILMS
+from api.uploads import FILM_PART, FORM, LATERAL_PART, RAW_FILMS
 from knowledge_base.findings import FINDINGS
-from rag_service.requests import MAX_LIMIT, MAX_TEXT
+from rag_service.requests import MAX_ALPHA, MAX_LIMIT, MAX_TEXT
 
 _TEXT: Final = {"type": "string", "maxLength": MAX_TEXT}
 _FILM: Final = {"type": "string", "format": "binary", "description": "One DICOM, PNG or JPEG film."}
@@ -41,11 +41,17 @@ DRAFT_BODY: Final[dict[str, Any]] = {
                 "additionalProperties": False,
                 "properties": {
                     FILM_PART: _FILM,
+                    LATERAL_PART: {**_FILM, "description": "The lateral film of the same study, in the same formats."},
                     "prompt": {**_TEXT, "description": "What the reader asks."},
                     "indication": {**_TEXT, "description": "The clinical indication."},
                 },
             },
-            "example": {"film": "(bytes of a film)", "prompt": "Is there an effusion?", "indication": "Dyspnoea."},
+            "example": {
+                "film": "(bytes of a film)",
+                "lateral": "(bytes of a film)",
+                "prompt": "Is there an effusion?",
+                "indication": "Dyspnoea.",
+            },
         },
         **{kind: {"schema": {"type": "string", "format": "binary"}} for kind in RAW_FILMS},
     },
@@ -66,6 +72,31 @@ SEARCH_BODY: Final[dict[str, Any]] = {
                 },
             },
             "example": {"text": "small right effusion", "finding": "Pleural Effusion", "limit": 5},
+        }
+    },
+}
+
+STEER_BODY: Final[dict[str, Any]] = {
+    "required": True,
+    "content": {
+        FORM: {
+            "schema": {
+                "type": "object",
+                "required": [FILM_PART, "concept"],
+                "additionalProperties": False,
+                "properties": {
+                    FILM_PART: _FILM,
+                    "concept": {"type": "integer", "minimum": 0, "description": "Index of a concept, as in a draft."},
+                    "alpha": {
+                        "type": "number",
+                        "minimum": -MAX_ALPHA,
+                        "maximum": MAX_ALPHA,
+                        "default": 1,
+                        "description": "How much is added: 1 is as much as films that show the concept carry.",
+                    },
+                },
+            },
+            "example": {"film": "(bytes of a film)", "concept": 17, "alpha": 1.5},
         }
     },
 }

@@ -18,7 +18,9 @@ _SIMILAR: Final[dict[str, Any]] = {
     "labels": ["Pleural Effusion"],
     "excerpt": _EFFUSION,
     "film_url": None,
+    "shared_concepts": ["pleural effusion, right"],
 }
+_CONCEPT: Final[dict[str, Any]] = {"name": "pleural effusion, right", "activation": 3.4, "index": 17}
 _PROVENANCE: Final[dict[str, Any]] = {
     "model": "boxlatent-cxr@1:4f0c9d",
     "preprocessing": "square-224@1",
@@ -27,6 +29,8 @@ _PROVENANCE: Final[dict[str, Any]] = {
     "thresholds": "isotonic@1:0be4d2",
     "seed": 7,
     "film": "5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef",
+    "lateral": None,
+    "view_fusion": None,
 }
 _FINDING: Final[dict[str, Any]] = {
     "id": "f1",
@@ -38,7 +42,7 @@ _FINDING: Final[dict[str, Any]] = {
     "severity": "small",
     "progression": None,
     "boxes": [{"x_min": 0.08, "y_min": 0.62, "x_max": 0.41, "y_max": 0.9, "weight": 0.88}],
-    "confidence": {"p": 0.83, "interval": [0.71, 0.91], "tier": "high"},
+    "confidence": {"p": 0.83, "interval": [0.71, 0.91], "tier": "high", "set": ["present"]},
     "uncertainty": {"radius": 0.36, "top_axes": [{"axis": 12, "name": "Edema", "r": 0.92}], "bl_tta_sd": 0.04},
     "citations": [
         {"kind": "case", "id": CASE_ID, "quote": _EFFUSION, "span": [0, 40], "similarity": 0.87, "entails": True}
@@ -46,6 +50,7 @@ _FINDING: Final[dict[str, Any]] = {
     "counter_evidence": [
         {"id": "2c1e0a5b-77b4-5f0d-9d43-3a1b5d8c6e20", "similarity": 0.61, "quote": "No pleural effusion."}
     ],
+    "concepts": [_CONCEPT],
 }
 DRAFT: Final[dict[str, Any]] = {
     "status": "draft",
@@ -55,9 +60,14 @@ DRAFT: Final[dict[str, Any]] = {
     "not_assessed": [{"label": "Fracture", "reason": "too_few_cases_to_calibrate", "possible": False, "p": 0.03}],
     "similar_cases": [_SIMILAR],
     "out_of_distribution": {"score": 0.31, "threshold": 0.9},
-    "checks": {"sentences_dropped": 1, "citations_verified": True},
+    "checks": {"views": ["frontal", "lateral"], "every_sentence_cited": True, "near_duplicates_excluded": 0},
     "coverage": [{"label": "Pleural Effusion", "cases": 412}],
-    "provenance": _PROVENANCE,
+    "provenance": {
+        **_PROVENANCE,
+        "lateral": "0b1f6d1f2c0f5c7f3a6b1c4de6a0a58d2d0a4a5a1d9c74f7a7e1f3f6a9b2c8d3",
+        "view_fusion": "c4e2b8a1907d5f3366a0b1d2e3f40516273849a5b6c7d8e9fa0b1c2d3e4f5061",
+    },
+    "concepts": [_CONCEPT],
 }
 SEARCH: Final[dict[str, Any]] = {
     "cases": [_SIMILAR],
@@ -72,6 +82,19 @@ SEARCH: Final[dict[str, Any]] = {
         }
     ],
     "abstain_reasons": [],
+    "provenance": _PROVENANCE,
+}
+STEER: Final[dict[str, Any]] = {
+    "abstain_reasons": [],
+    "concept": _CONCEPT,
+    "alpha": -1.0,
+    "targets": ["Pleural Effusion"],
+    "on_target": -0.34,
+    "off_target": 0.02,
+    "changes": [
+        {"label": "Pleural Effusion", "before": 0.83, "after": 0.49},
+        {"label": "Edema", "before": 0.12, "after": 0.1},
+    ],
     "provenance": _PROVENANCE,
 }
 CASE: Final[dict[str, Any]] = {
@@ -106,7 +129,7 @@ READY: Final[dict[str, Any]] = {"status": "ready", "components": {"models": "ok"
 INDEX: Final[dict[str, Any]] = {
     "service": "chest radiograph report drafts",
     "openapi": "/openapi.json",
-    "operations": ["POST /v1/reports", "POST /v1/search", "GET /v1/cases/{case_id}"],
+    "operations": ["POST /v1/reports", "POST /v1/search", "POST /v1/explain/steer", "GET /v1/cases/{case_id}"],
 }
 METRICS: Final = 'rag_http_requests_total{method="POST",route="/v1/reports",status="200"} 41.0\n'
 
@@ -135,6 +158,7 @@ PROBLEMS: Final[dict[int, dict[str, Any]]] = {
 ANSWERS: Final[dict[str, Any]] = {
     "/v1/reports": DRAFT,
     "/v1/search": SEARCH,
+    "/v1/explain/steer": STEER,
     "/v1/cases/{case_id}": CASE,
     "/": INDEX,
     "/livez": ALIVE,

@@ -8,8 +8,8 @@ if TYPE_CHECKING:  # a draft's module brings the models' libraries; the API star
     from uuid import UUID
 
     from knowledge_base.records import Case
-    from rag_service.report.draft import Draft, SearchAnswer
-    from rag_service.requests import DraftRequest, SearchRequest
+    from rag_service.report.draft import Draft, SearchAnswer, SteerAnswer
+    from rag_service.requests import DraftRequest, SearchRequest, SteerRequest
 
 
 class ReportService(Protocol):
@@ -29,6 +29,10 @@ class ReportService(Protocol):
 
     def search(self, request: SearchRequest) -> SearchAnswer:
         """Cases like a film or words, and passages for the words."""
+        ...
+
+    def steer(self, request: SteerRequest) -> SteerAnswer:
+        """What moving one film along a concept does to its findings; `BadRequest` for an unknown concept."""
         ...
 
     def case(self, case_id: UUID, tenant: str) -> Case:

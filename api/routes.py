@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final, TypedDict, cast
 from uuid import UUID
 
@@ -17,14 +18,19 @@ from api.metrics import CONTENT_TYPE, Metrics
 from api.problems import Problem, request_id_of
 from api.settings import ApiSettings
 from api.startup import OK, Startup
-from api.uploads import FORM, RAW_FILMS, Form, media_type_of, read_form, read_raw
+from api.uploads import FILM_PART, FORM, LATERAL_PART, RAW_FILMS, Form, media_type_of, read_form, read_raw
 from knowledge_base.findings import FINDINGS
 from rag_service.errors import BadRequest
-from rag_service.requests import MAX_LIMIT, PUBLIC, DraftRequest, SearchRequest
+from rag_service.requests import MAX_LIMIT, PUBLIC, DraftRequest, SearchRequest, SteerRequest
 
 OPERATIONS_TAG: Final = "operations"
+_DRAFT_FILMS: Final = frozenset({FILM_PART, LATERAL_PART})
 _DRAFT_TEXTS: Final = frozenset({"prompt", "indication"})
+_SEARCH_FILMS: Final = frozenset({FILM_PART})
+_STEER_FILMS: Final = frozenset({FILM_PART})
+_NUMBER: Final = re.compile(r"-?[0-9]{1,6}(\.[0-9]{1,6})?")
 _SEARCH_TEXTS: Final = frozenset({"text", "finding", "limit"})
+_STEER_TEXTS: Final = frozenset({"concept", "alpha"})
 _OK: Final[dict[int | str, dict[str, Any]]] = {200: documents.answer("As described.")}
 
 
@@ -45,14 +51,14 @@ def use_cases(settings: ApiSettings, metrics: Metrics) -> APIRouter:
 
     @router.post(
         "/reports",
-        summary="Draft a report for one film",
+        summary="Draft a report for one film, or for a frontal and a lateral",
         response_model=schemas.Draft,
         responses={200: documents.answer("A draft, or an abstention with its reasons."),
                    **documents.problems(*failures, 413, 415)},
         openapi_extra={"requestBody": documents.DRAFT_BODY},
     )  # fmt: skip
     async def draft_report(request: Request) -> Response:
-        """The film comes as the `film` part of a form, or alone as the body."""
+        """The film comes as the `film` part of a form, with the study's lateral as `lateral`, or alone as the body."""
         state = _state(request)
         service = state["startup"].service()
         async with state["models"].admit() as ticket:
@@ -77,6 +83,23 @@ def use_cases(settings: ApiSettings, metrics: Metrics) -> APIRouter:
             asked = await _search_request(request, settings.max_upload_bytes)
             found = await unless_gone(request.receive, ticket.run(lambda: service.search(asked).to_json()))
         return JSONResponse(found)
+
+    @router.post(
+        "/explain/steer",
+        summary="Move a film along a concept and see its findings change",
+        response_model=schemas.SteerAnswer,
+        responses={200: documents.answer("What changed, or the reasons why the film is turned away."),
+                   **documents.problems(*failures, 413, 415)},
+        openapi_extra={"requestBody": documents.STEER_BODY},
+    )  # fmt: skip
+    async def steer(request: Request) -> Response:
+        """The concept by the index that a draft gives it; an unknown one is refused."""
+        state = _state(request)
+        service = state["startup"].service()
+        async with state["models"].admit() as ticket:
+            asked = await _steer_request(request, settings.max_upload_bytes)
+            answer = await unless_gone(request.receive, ticket.run(lambda: service.steer(asked).to_json()))
+        return JSONResponse(answer)
 
     @router.get(
         "/cases/{case_id}",
@@ -154,18 +177,43 @@ async def _draft_request(request: Request, max_bytes: int) -> DraftRequest:
         return DraftRequest(film=await read_raw(request, max_bytes))
     if media_type != FORM:
         raise UnsupportedUpload(f"accepted are {', '.join((FORM, *RAW_FILMS))}")
-    form = await read_form(request, _DRAFT_TEXTS, max_bytes)
-    if form.film is None:
+    form = await read_form(request, _DRAFT_FILMS, _DRAFT_TEXTS, max_bytes)
+    if FILM_PART not in form.films:
         raise BadRequest("the form has no film part")
     prompt, indication = form.texts.get("prompt", ""), form.texts.get("indication", "")
-    return DraftRequest(film=form.film, prompt=prompt, indication=indication)
+    lateral = form.films.get(LATERAL_PART)
+    return DraftRequest(film=form.films[FILM_PART], prompt=prompt, indication=indication, lateral=lateral)
 
 
 async def _search_request(request: Request, max_bytes: int) -> SearchRequest:
     if media_type_of(request) != FORM:
         raise UnsupportedUpload(f"accepted is {FORM}")
-    form = await read_form(request, _SEARCH_TEXTS, max_bytes)
-    return SearchRequest(film=form.film, text=form.texts.get("text", ""), finding=_finding(form), limit=_limit(form))
+    form = await read_form(request, _SEARCH_FILMS, _SEARCH_TEXTS, max_bytes)
+    film, text = form.films.get(FILM_PART), form.texts.get("text", "")
+    return SearchRequest(film=film, text=text, finding=_finding(form), limit=_limit(form))
+
+
+async def _steer_request(request: Request, max_bytes: int) -> SteerRequest:
+    if media_type_of(request) != FORM:
+        raise UnsupportedUpload(f"accepted is {FORM}")
+    form = await read_form(request, _STEER_FILMS, _STEER_TEXTS, max_bytes)
+    if FILM_PART not in form.films:
+        raise BadRequest("the form has no film part")
+    return SteerRequest(form.films[FILM_PART], _concept(form), _alpha(form))
+
+
+def _concept(form: Form) -> int:
+    given = form.texts.get("concept", "")
+    if not (given.isascii() and given.isdecimal() and len(given) <= 6):
+        raise BadRequest("concept must be the index of a concept")
+    return int(given)
+
+
+def _alpha(form: Form) -> float:
+    given = form.texts.get("alpha", "1")
+    if not _NUMBER.fullmatch(given):
+        raise BadRequest("alpha must be a decimal number")
+    return float(given)
 
 
 def _finding(form: Form) -> str | None:

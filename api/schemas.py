@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from knowledge_base.findings import Laterality, Polarity, Progression
 from knowledge_base.records import Case as CaseRecord
 from rag_service.calibration import Tier
+from rag_service.conformal import Presence
 
 
 class Schema(BaseModel):
@@ -29,11 +30,15 @@ class Box(Schema):
 
 
 class Confidence(Schema):
-    """Calibrated probability that the finding is present, its interval, and the tier of the statement."""
+    """Calibrated probability that the finding is present, its interval, the tier of the statement, and its conformal set.
+
+    `set`: the classes the film is compatible with; its own is missing from at most a tenth of films. Empty: unlike both.
+    """
 
     p: float = Field(ge=0, le=1)
     interval: tuple[float, float]
     tier: Tier
+    set: list[Presence]
 
 
 class AxisUncertainty(Schema):
@@ -71,6 +76,14 @@ class CounterEvidence(Schema):
     quote: str
 
 
+class Concept(Schema):
+    """A sparse concept of a film: its name, its activation (0 when it is not at work), its index."""
+
+    name: str
+    activation: float = Field(ge=0)
+    index: int = Field(ge=0)
+
+
 class Finding(Schema):
     """One sentence of the draft with everything it rests on."""
 
@@ -87,6 +100,7 @@ class Finding(Schema):
     uncertainty: Uncertainty
     citations: list[Citation]
     counter_evidence: list[CounterEvidence]
+    concepts: list[Concept] = Field(description="Those at work in the film that raise this finding most.")
 
 
 class NotAssessed(Schema):
@@ -107,6 +121,7 @@ class SimilarCase(Schema):
     labels: list[str]
     excerpt: str
     film_url: str | None
+    shared_concepts: list[str] | None = Field(description="Named concepts at work in both films, the strongest first.")
 
 
 class OutOfDistribution(Schema):
@@ -124,7 +139,7 @@ class Coverage(Schema):
 
 
 class Provenance(Schema):
-    """Digests and versions of everything the answer depended on."""
+    """Digests and versions of everything the answer depended on; the last two where a lateral was read too."""
 
     model: str
     preprocessing: str
@@ -133,6 +148,8 @@ class Provenance(Schema):
     thresholds: str
     seed: int
     film: str
+    lateral: str | None
+    view_fusion: str | None
 
 
 class Draft(Schema):
@@ -148,6 +165,7 @@ class Draft(Schema):
     checks: dict[str, Any]
     coverage: list[Coverage]
     provenance: Provenance
+    concepts: list[Concept] = Field(description="Those most at work in the film.")
 
 
 class SearchAnswer(Schema):
@@ -156,6 +174,27 @@ class SearchAnswer(Schema):
     cases: list[SimilarCase]
     passages: list[Citation]
     abstain_reasons: list[str]
+    provenance: Provenance
+
+
+class Change(Schema):
+    """A finding's calibrated probability before and after the film was moved along a concept."""
+
+    label: str
+    before: float = Field(ge=0, le=1)
+    after: float = Field(ge=0, le=1)
+
+
+class SteerAnswer(Schema):
+    """What moving a film along a concept does to its findings, or the reasons why the film is turned away."""
+
+    abstain_reasons: list[str]
+    concept: Concept | None
+    alpha: float
+    targets: list[str] = Field(description="The findings that the concept's name means.")
+    on_target: float | None = Field(description="Mean change of the targets; null without targets.")
+    off_target: float | None = Field(description="Mean absolute change of all other findings.")
+    changes: list[Change]
     provenance: Provenance
 
 

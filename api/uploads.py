@@ -20,6 +20,7 @@ from rag_service.requests import MAX_TEXT
 FORM: Final = "multipart/form-data"
 RAW_FILMS: Final = ("application/dicom", "image/png", "image/jpeg")
 FILM_PART: Final = "film"
+LATERAL_PART: Final = "lateral"
 MAX_FIELD_BYTES: Final = 4 * MAX_TEXT
 """UTF-8 needs at most four bytes for a character."""
 _ENVELOPE_BYTES: Final = 64 * 1024
@@ -29,9 +30,9 @@ _PLAIN_ENCODINGS: Final = frozenset({"binary", "8bit", "7bit"})
 
 @dataclass(frozen=True)
 class Form:
-    """What a form held: the film's bytes (None without the part) and the text parts by name."""
+    """What a form held: the bytes of its films and its texts, by the names of the parts."""
 
-    film: bytes | None
+    films: Mapping[str, bytes]
     texts: Mapping[str, str]
 
 
@@ -52,15 +53,15 @@ async def read_raw(request: Request, max_bytes: int) -> bytes:
     return bytes(film)
 
 
-async def read_form(request: Request, texts: frozenset[str], max_bytes: int) -> Form:
-    """A form of at most one `film` part of `max_bytes` and at most one part for each name in `texts`.
+async def read_form(request: Request, films: frozenset[str], texts: frozenset[str], max_bytes: int) -> Form:
+    """A form of at most one part for each name in `films`, of `max_bytes` each, and for each name in `texts`.
 
-    Raises BadRequest for a form that is malformed, cut short, empty in its film, repeats a part or has another one;
+    Raises BadRequest for a form that is malformed, cut short, empty in a film, repeats a part or has another one;
     FilmTooLarge for a film or a body over its limit.
     """
-    whole = max_bytes + len(texts) * MAX_FIELD_BYTES + _ENVELOPE_BYTES
+    whole = len(films) * max_bytes + len(texts) * MAX_FIELD_BYTES + _ENVELOPE_BYTES
     try:
-        reader = _FormReader(_boundary(request), texts, max_bytes)
+        reader = _FormReader(_boundary(request), films, texts, max_bytes)
         async for chunk in _limited(request, whole, max_bytes):
             reader.feed(chunk)
         return reader.form()
@@ -93,8 +94,8 @@ def _boundary(request: Request) -> bytes:
 class _FormReader:
     """Callbacks of one streaming parse; refuses a part as soon as its headers are known."""
 
-    def __init__(self, boundary: bytes, texts: frozenset[str], max_bytes: int) -> None:
-        self._names = texts | {FILM_PART}
+    def __init__(self, boundary: bytes, films: frozenset[str], texts: frozenset[str], max_bytes: int) -> None:
+        self._films, self._names = films, films | texts
         self._max_bytes = max_bytes
         self._parts: dict[str, bytearray] = {}
         self._headers: dict[str, str] = {}
@@ -123,10 +124,10 @@ class _FormReader:
         """The parts, once the body has ended."""
         if not self._ended:
             raise BadRequest("the form is cut short")
-        film = self._parts.pop(FILM_PART, None)
-        if film is not None and not film:
-            raise BadRequest("the film is empty")
-        return Form(None if film is None else bytes(film), {n: _text(n, part) for n, part in self._parts.items()})
+        films = {n: bytes(part) for n, part in self._parts.items() if n in self._films}
+        if empty := sorted(n for n, film in films.items() if not film):
+            raise BadRequest(f"the {empty[0]} is empty")
+        return Form(films, {n: _text(n, part) for n, part in self._parts.items() if n not in self._films})
 
     def _part_begins(self) -> None:
         self._headers = {}
@@ -155,7 +156,7 @@ class _FormReader:
 
     def _part_data(self, chunk: bytes, start: int, end: int) -> None:
         part = self._parts[self._name]
-        if self._name == FILM_PART:
+        if self._name in self._films:
             if len(part) + end - start > self._max_bytes:
                 raise FilmTooLarge(f"at most {self._max_bytes} bytes are accepted")
         elif len(part) + end - start > MAX_FIELD_BYTES:

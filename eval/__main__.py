@@ -13,7 +13,7 @@ from typing import Any
 from knowledge_base.errors import StoreError
 from rag_service import settings as environment
 from rag_service.datasets.films import DatasetError, Split
-from rag_service.errors import ServiceError
+from rag_service.errors import BadWeights, ServiceError
 from rag_service.settings import Settings, SettingsError
 
 Result = tuple[dict[str, Any], str]
@@ -98,6 +98,103 @@ def _speed(settings: Settings, options: argparse.Namespace) -> Result:
     return result, speed.table(result)
 
 
+def _shift(settings: Settings, options: argparse.Namespace) -> Result:
+    from eval.shift import lab
+    from rag_service.wiring import build_reader, build_service
+
+    if options.store:
+        settings = replace(settings, store=options.store)
+    readers = {"model": build_reader(settings)}
+    if options.weak:
+        readers["weak"] = build_reader(replace(settings, model_folder=str(options.weak)))
+    only = lab.Part(options.only) if options.only else None
+    plan = lab.Plan(options.folder, options.other, options.split, options.limit, only, options.drafts)
+    absent = "://" not in settings.store and not Path(settings.store).is_dir()
+    result = lab.measure(plan, readers, None if absent else lambda: build_service(settings), options.seed)
+    return result, lab.table(result)
+
+
+def _fairness(settings: Settings, options: argparse.Namespace) -> Result:
+    from eval import fairness, films, readings
+    from rag_service.wiring import build_reader
+
+    reader = build_reader(settings)
+    rows = films.labelled(films.read(options.folder, options.split))
+    read = readings.read(rows, reader.encoder)
+    result = fairness.measure(rows, read, reader.calibration, reader.encoder.record.id, options.seed)
+    return result, fairness.table(result)
+
+
+def _ablations(settings: Settings, options: argparse.Namespace) -> Result:
+    from eval import ablations
+    from rag_service.models.encoders.load import load_extractor
+
+    extractor = load_extractor(options.encoder, options.model or Path(settings.model_folder))
+    result = ablations.measure(options.folder, extractor, options.seeds, options.seed, options.limit)
+    return result, ablations.table(result)
+
+
+def _lateral(settings: Settings, options: argparse.Namespace) -> Result:
+    from eval import lateral, readings
+    from rag_service.wiring import build_reader
+
+    reader = build_reader(settings)
+    if reader.views is None:
+        raise BadWeights("the model folder has no views.json: this model reads no laterals")
+    found = lateral.studies(options.folder, options.split)
+    front, side = (readings.read(rows, reader.encoder) for rows in (found.frontals, found.laterals))
+    result = lateral.measure(found, front, side, reader.views, reader.calibration, options.seed)
+    return result, lateral.table(result)
+
+
+def _bl_tta(settings: Settings, options: argparse.Namespace) -> Result:
+    from eval import bltta, films, readings
+    from rag_service.wiring import build_reader
+
+    reader = build_reader(settings)
+    rows = films.labelled(films.read(options.folder, options.split))
+    read = readings.read(rows, reader.encoder)
+    result = bltta.measure(rows, read, reader.encoder, reader.calibration, options.seed)
+    return result, bltta.table(result)
+
+
+def _axes(settings: Settings, options: argparse.Namespace) -> Result:
+    from eval import axes, films, readings
+    from eval.shift.device_curve import input_side
+    from rag_service.wiring import build_reader
+
+    reader = build_reader(settings)
+    rows = films.labelled(films.read(options.folder, options.split))
+    read = readings.read(rows, reader.encoder)
+    shifted = axes.shifted_radius(rows, reader.encoder, input_side(reader), options.seed)
+    result = axes.measure(rows, read, shifted, reader.encoder, reader.calibration, options.seed)
+    return result, axes.table(result)
+
+
+def _sources(settings: Settings, options: argparse.Namespace) -> Result:
+    from eval import sources
+    from rag_service.wiring import build_reader
+
+    encoder = build_reader(settings).encoder
+    found = sources.load(options.folder, encoder, options.limit, options.seed)
+    result = sources.measure(found, encoder.record.id, options.seed)
+    return result, sources.table(result)
+
+
+def _concepts(settings: Settings, options: argparse.Namespace) -> Result:
+    from eval import concepts, films, readings
+    from rag_service.models.concepts import REMEDY
+    from rag_service.wiring import build_reader
+
+    reader = build_reader(settings)
+    if reader.concepts is None:
+        raise BadWeights(f"the model folder has no concepts; {REMEDY}")
+    rows = films.read(options.folder, options.split)
+    read = readings.read(rows, reader.encoder)
+    result = concepts.measure(rows, read, reader.encoder, reader.concepts, options.seed)
+    return result, concepts.table(result)
+
+
 _TASKS: dict[str, Callable[[Settings, argparse.Namespace], Result]] = {
     "labels": _labels,
     "retrieval": _retrieval,
@@ -105,6 +202,14 @@ _TASKS: dict[str, Callable[[Settings, argparse.Namespace], Result]] = {
     "grounding": _grounding,
     "gate": _gate,
     "speed": _speed,
+    "lateral": _lateral,
+    "bl-tta": _bl_tta,
+    "axes": _axes,
+    "concepts": _concepts,
+    "sources": _sources,
+    "shift": _shift,
+    "fairness": _fairness,
+    "ablations": _ablations,
 }
 
 
@@ -132,6 +237,13 @@ def _parser() -> argparse.ArgumentParser:
     labels.add_argument("--predictions", type=Path, help="write a CSV of probabilities: file, one column a label")
     tasks.add_parser("retrieval", parents=[common, of_films], help="are near cases alike?")
     tasks.add_parser("grounding", parents=[common, of_films], help="boxes against radiologists' boxes")
+    tasks.add_parser("lateral", parents=[common, of_films], help="what a lateral adds; frontal told from lateral")
+    tasks.add_parser("bl-tta", parents=[common, of_films], help="how many samples in the box are worth their time")
+    tasks.add_parser("concepts", parents=[common, of_films], help="sparse concepts: fidelity, names, steering")
+    tasks.add_parser("axes", parents=[common, of_films], help="what each axis of the box tells, and its radius")
+    sources = tasks.add_parser("sources", parents=[common], help="does the overlap of hulls say what transfers?")
+    sources.add_argument("folder", type=Path, help="holds openi/, nih/, rocov2/, cohen/, jsrt/, paediatric/")
+    sources.add_argument("--limit", type=_at_least_one, help="at most so many films of each split, drawn by seed")
     reports = tasks.add_parser("labeler", parents=[common], help="the labeler against MeSH tags and a second labeler")
     reports.add_argument("folder", type=Path, help="holds NLMCXR_reports.tgz")
     gate = tasks.add_parser("gate", parents=[common], help="which pictures of a folder are turned away")
@@ -142,7 +254,29 @@ def _parser() -> argparse.ArgumentParser:
         "--repeats", type=_at_least_one, default=20, help="drafts, and searches by words, that are timed"
     )
     speed.add_argument("--store", help="folder of the embedded index, or the URL of a Qdrant server")
+    tasks.add_parser("fairness", parents=[common, of_films], help="groups of patients compared; what the latent leaks")
+    _add_shift(tasks.add_parser("shift", parents=[common, of_films], help="device, finding and population changed"))
+    _add_ablations(tasks.add_parser("ablations", parents=[common], help="what each part of the box head is worth"))
     return parser
+
+
+def _add_shift(shift: argparse.ArgumentParser) -> None:
+    shift.add_argument("--other", type=Path, help="a folder of another source, for the population shift")
+    shift.add_argument("--limit", type=_at_least_one, help="at most so many films, drawn by seed")
+    shift.add_argument("--only", choices=("acquisition", "manifestation", "population", "markers"))
+    shift.add_argument("--weak", type=Path, help="folder of a weaker model, measured beside")
+    shift.add_argument("--drafts", type=_at_least_one, default=0, help="also draft so many films before and after")
+    shift.add_argument("--store", help="folder of the embedded index, or the URL of a Qdrant server")
+
+
+def _add_ablations(ablations: argparse.ArgumentParser) -> None:
+    ablations.add_argument("folder", type=Path, help="holds openi/, nih/, cohen/")
+    ablations.add_argument(
+        "--seeds", type=_at_least_one, default=5, help="heads of each variant: --seed, --seed + 1, ..."
+    )
+    ablations.add_argument("--limit", type=_at_least_one, help="at most so many films of each source and split")
+    ablations.add_argument("--encoder", default="box-latent", help="name of a recorded encoder; ours by default")
+    ablations.add_argument("--model", type=Path, help="folder of that encoder; ours by default")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -49,6 +49,45 @@ def mean_known(values: Sequence[float | None]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
+def macro_auroc(labels: Floats, p: Floats) -> float | None:
+    """Mean AUROC over the columns of (n, F) that have both classes; a NaN label is unknown. None when no column has both."""
+    known = ~np.isnan(labels)
+    return mean_known([auroc(labels[k, i], p[k, i]) for i, k in enumerate(known.T)])
+
+
+def macro_f1(labels: Floats, called: NDArray[np.bool_]) -> float | None:
+    """Mean F1 of the columns of (n, F), each over the rows whose label is known."""
+    known = ~np.isnan(labels)
+    return mean_known([f1(labels[k, i], called[k, i].astype(np.float64)) for i, k in enumerate(known.T)])
+
+
+def macro(score: Callable[[Floats, Floats], float | None], labels: Floats, p: Floats) -> float | None:
+    """Mean of a score over the columns of (n, F), each over the rows whose label is known; a column with none is left out."""
+    known = ~np.isnan(labels)
+    return mean_known([score(labels[k, i], p[k, i]) for i, k in enumerate(known.T) if k.any()])
+
+
+def rank_correlation(one: Floats, other: Floats) -> float | None:
+    """Spearman's rho of (n,) and (n,); None when either is constant."""
+    if len(np.unique(one)) < 2 or len(np.unique(other)) < 2:
+        return None
+    return float(np.corrcoef(rankdata(one), rankdata(other))[0, 1])
+
+
+def shown(value: float | None, places: int = 3) -> str:
+    """A figure for a reader; a dash where there is none."""
+    return "-" if value is None else f"{value:.{places}f}"
+
+
+def draws(patients: Sequence[str], seed: int, resamples: int = RESAMPLES) -> Iterator[NDArray[np.int64]]:
+    """Row indices of bootstrap samples: patients are drawn with replacement, each with all its rows."""
+    names, where = np.unique(np.asarray(patients), return_inverse=True)
+    rows = [np.flatnonzero(where == i) for i in range(len(names))]
+    rng = np.random.default_rng(seed)
+    for _ in range(resamples):
+        yield np.concatenate([rows[i] for i in rng.integers(0, len(rows), len(rows))])
+
+
 def interval(
     patients: Sequence[str],
     statistic: Callable[[NDArray[np.int64]], float | None],
@@ -56,13 +95,10 @@ def interval(
     resamples: int = RESAMPLES,
 ) -> tuple[float, float] | None:
     """95 % bootstrap interval of a statistic of row indices, patients drawn with replacement; None when it is undefined."""
-    names, where = np.unique(np.asarray(patients), return_inverse=True)
-    rows = [np.flatnonzero(where == i) for i in range(len(names))]
-    rng = np.random.default_rng(seed)
-    found = []
-    for _ in range(resamples):
-        drawn = np.concatenate([rows[i] for i in rng.integers(0, len(rows), len(rows))])
-        value = statistic(drawn)
-        if value is not None:
-            found.append(value)
-    return (float(np.quantile(found, 0.025)), float(np.quantile(found, 0.975))) if found else None
+    return middle([statistic(drawn) for drawn in draws(patients, seed, resamples)])
+
+
+def middle(values: Sequence[float | None]) -> tuple[float, float] | None:
+    """The middle 95 % of those that are known; None when none is."""
+    known = [v for v in values if v is not None]
+    return (float(np.quantile(known, 0.025)), float(np.quantile(known, 0.975))) if known else None

@@ -73,8 +73,8 @@ class CaseQuery:
 class CaseHit:
     """A case found: its fused score, its rank (from 1) in each list that has it, and its box beside the one asked for.
 
-    `w2` is the 2-Wasserstein distance between the boxes, `box_overlap` their mean interval IoU in [0, 1]; both are None
-    when the query or the case has no box.
+    `w2` is the 2-Wasserstein distance between the boxes, `box_overlap` their mean interval IoU in [0, 1], `box` the case's;
+    all are None when the query or the case has no box.
     """
 
     case: Case
@@ -82,6 +82,7 @@ class CaseHit:
     ranks: Mapping[str, int]
     w2: float | None
     box_overlap: float | None
+    box: BoxLatent | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,4 +159,5 @@ class CaseSearch:
         if box is None or vector is None:
             return CaseHit(case, entry.score, entry.ranks, None, None)
         w2 = float(np.linalg.norm(vector.astype(np.float64) - box.vector()))
-        return CaseHit(case, entry.score, entry.ranks, w2, BoxLatent.from_vector(vector).overlap(box))
+        own = BoxLatent.from_vector(vector)
+        return CaseHit(case, entry.score, entry.ranks, w2, own.overlap(box), own)

@@ -52,7 +52,9 @@ def _run(options: argparse.Namespace) -> int:
 
 def _draft(service: RadiographService, options: argparse.Namespace) -> int:
     content = _read(options.film)
-    draft = service.draft(DraftRequest(content, options.prompt, options.indication, patient=_patient(options.patient)))
+    lateral = _read(options.lateral) if options.lateral else None
+    patient = _patient(options.patient)
+    draft = service.draft(DraftRequest(content, options.prompt, options.indication, patient=patient, lateral=lateral))
     if options.picture:
         from rag_service.explain.picture import picture
 
@@ -123,6 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     draft = commands.add_parser("draft", parents=[common], help="draft an evidence-cited report for a film")
     draft.add_argument("film", help="PNG, JPEG or DICOM")
+    draft.add_argument("--lateral", metavar="FILM", help="the lateral film of the same study")
     draft.add_argument("--prompt", default="", help="what the reader asks")
     draft.add_argument("--indication", default="", help="why the film was taken")
     draft.add_argument("--picture", help="write the film with its numbered boxes to this PNG")

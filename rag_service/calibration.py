@@ -1,31 +1,30 @@
-"""From raw scores to probabilities that mean what they say, with an interval, an operating point and a tier.
+"""From raw scores to probabilities that mean what they say, with an interval, operating points, a conformal set and a tier.
 
-Per finding, on a calibration split no training saw: Platt scaling of the logit (monotone, so ranking is kept); a
-Venn-Abers interval, the two isotonic answers that bracket the truth without assumptions (Vovk & Petej, UAI 2014); and two
-operating points, one to state a finding and one to deny it.
+Per finding, on a calibration split no training saw: a monotone calibrator (`calibrators`), so ranking is kept; a
+Venn-Abers interval, the two isotonic answers that bracket the truth without assumptions (Vovk & Petej, UAI 2014); a
+label-conditional conformal set (`conformal`); and operating points to state a finding, to call it possible and to deny it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from knowledge_base.findings import FINDINGS, Polarity
 from knowledge_base.records import digest
-from rag_service import sealed
+from rag_service import calibrators, sealed
+from rag_service.calibrators import Calibrator
+from rag_service.conformal import ConformalCutoffs, Presence, cutoffs
 from rag_service.errors import BadWeights
 
 FILE: Final = "calibration.json"
-_LIMIT: Final = 1e-6
-POSSIBLE_FLOOR: Final = 0.15
-"""No finding is called possible below this, however rare it is: the best F1 of a rare finding lies where nine calls of ten err."""
 
 
 class Reliability(StrEnum):
@@ -46,26 +45,33 @@ class Tier(StrEnum):
 
 @dataclass(frozen=True)
 class Confidence:
-    """Calibrated probability that the finding is present, its interval, and the tier of the statement made."""
+    """Calibrated probability that the finding is present, its interval, the tier of the statement made, the conformal set.
+
+    `set` holds present, absent or both: the classes the score is compatible with at level `conformal.ALPHA`; it is empty when
+    the score is unlike the films of either.
+    """
 
     p: float
     interval: tuple[float, float]
     tier: Tier
+    set: tuple[Presence, ...]
 
 
 @dataclass(frozen=True)
 class FindingCalibration:
     """One finding's calibration.
 
-    p = sigmoid(slope * logit(score) + offset). From `state` up it is stated, from `flag` (and POSSIBLE_FLOOR) up it is called
-    possible, up to `deny` it is denied; in between nothing is said. `flag` maximises the expected F1, `deny` leaves at most
-    a tenth of the positives below it. `scores` and `outcomes` are the calibration sample, sorted, for the interval.
+    Calibrated probabilities from `state` up are stated, from `possible` up called possible, up to `deny` denied; in between
+    nothing is said. `flag` maximises the expected F1, together with the other findings', and `accurate` the expected
+    accuracy of a label table: two thresholds, as no one serves both. `deny` leaves at most a tenth of the positives below it.
+    `scores` and `outcomes` are the calibration sample, sorted, for the interval and the conformal set.
     """
 
-    slope: float
-    offset: float
+    calibrator: Calibrator
     state: float
+    possible: float
     flag: float
+    accurate: float
     deny: float
     reliability: Reliability
     positives: int
@@ -76,8 +82,7 @@ class FindingCalibration:
 
     def p(self, score: float) -> float:
         """Calibrated probability of a raw score in [0, 1]."""
-        clipped = min(max(score, _LIMIT), 1 - _LIMIT)
-        return float(1.0 / (1.0 + np.exp(-(self.slope * np.log(clipped / (1 - clipped)) + self.offset))))
+        return float(self.calibrator.p(np.asarray(score, np.float64)))
 
     def interval(self, score: float) -> tuple[float, float]:
         """Venn-Abers bracket of a raw score, widened to hold `p`."""
@@ -89,9 +94,26 @@ class FindingCalibration:
         """What may be said at a calibrated probability; None when it lies between the operating points."""
         if p >= self.state:
             return Polarity.POSITIVE
-        if p >= max(self.flag, POSSIBLE_FLOOR):
+        if p >= self.possible:
             return Polarity.UNCERTAIN
         return Polarity.NEGATIVE if p <= self.deny else None
+
+    @cached_property
+    def conformal(self) -> ConformalCutoffs:
+        """Cut-offs of the conformal set that a draft shows."""
+        return cutoffs(*self._prefix)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; the calibrator with its kind."""
+        plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {**plain, "calibrator": calibrators.to_json(self.calibrator)}
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        """The entry of `to_json`. ValueError, TypeError or KeyError when it is none."""
+        sample = {"scores": tuple(raw["scores"]), "outcomes": tuple(raw["outcomes"])}
+        fitted = calibrators.from_json(raw["calibrator"])
+        return cls(**{**raw, **sample, "calibrator": fitted, "reliability": Reliability(raw["reliability"])})
 
     @cached_property
     def _prefix(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -112,20 +134,37 @@ class FindingCalibration:
 
 @dataclass(frozen=True)
 class Tiers:
-    """Cut-offs on the probability of the statement made, and on the film's mean radius."""
+    """What a statement must show to be leaned on.
+
+    `high` and `low` are cut-offs on its probability. `radius_high` is the 90th percentile of the mean radius of calibration
+    films and `radius_bound` the largest; `spread_high` the 90th percentile of the BL-TTA deviation, as `steadiness` has it.
+    """
 
     high: float
     low: float
     radius_high: float
+    radius_bound: float
+    spread_high: float
 
-    def of(self, p: float, polarity: Polarity | None, radius: float) -> Tier:
-        """The tier of saying `polarity` at probability `p` on a film whose box has this mean radius."""
+    def of(self, p: float, polarity: Polarity | None, held: tuple[Presence, ...], radius: float, spread: float) -> Tier:
+        """The tier of saying `polarity` at probability `p`, given the conformal set, the mean radius and the steadiness.
+
+        High: the set holds what is said and nothing else, and film and samples are as usual. Low: a mere possibility, a set
+        that holds both classes, a probability under `low`, or a box wider than any of the calibration films.
+        """
         if polarity in {None, Polarity.UNCERTAIN}:
             return Tier.LOW
-        stated = p if polarity is Polarity.POSITIVE else 1.0 - p
-        if stated < self.low:
+        said, stated = (Presence.PRESENT, p) if polarity is Polarity.POSITIVE else (Presence.ABSENT, 1.0 - p)
+        if stated < self.low or len(held) == 2 or radius > self.radius_bound:
             return Tier.LOW
-        return Tier.HIGH if stated >= self.high and radius <= self.radius_high else Tier.MEDIUM
+        usual = radius <= self.radius_high and spread <= self.spread_high
+        return Tier.HIGH if stated >= self.high and held == (said,) and usual else Tier.MEDIUM
+
+
+def steadiness(scores: NDArray[np.float64], spread: NDArray[np.float64]) -> NDArray[np.float64]:
+    """BL-TTA deviation of raw scores in units of the logit, to first order: the same at a score of 0.01 as at one half."""
+    clipped = np.clip(scores, calibrators.SCORE_LIMIT, 1 - calibrators.SCORE_LIMIT)
+    return np.asarray(spread / (clipped * (1 - clipped)))
 
 
 @dataclass(frozen=True)
@@ -141,22 +180,34 @@ class Calibration:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the whole calibration; with the gate's, the `thresholds` of a draft's provenance."""
-        return digest(asdict(self))
+        return digest(self.to_json())
 
-    def confidence(self, finding: str, score: float, radius: float) -> Confidence:
-        """Calibrated confidence of a finding."""
+    def confidence(self, finding: str, score: float, radius: float, spread: float) -> Confidence:
+        """Calibrated confidence of a finding, from its raw score, the film's mean radius and the score's BL-TTA deviation."""
         entry = self.findings[finding]
-        p = entry.p(score)
-        return Confidence(p, entry.interval(score), self.tiers.of(p, entry.polarity(p), radius))
+        p, held = entry.p(score), entry.conformal.of(score)
+        unsteady = float(steadiness(np.asarray(score), np.asarray(spread)))
+        return Confidence(p, entry.interval(score), self.tiers.of(p, entry.polarity(p), held, radius, unsteady), held)
 
     def probabilities(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
         """Raw scores (..., 14) -> calibrated probabilities of the same shape."""
-        columns = [np.vectorize(self.findings[f].p)(scores[..., i]) for i, f in enumerate(FINDINGS)]
+        columns = [self.findings[f].calibrator.p(scores[..., i]) for i, f in enumerate(FINDINGS)]
         return np.stack(columns, axis=-1)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        findings = {name: entry.to_json() for name, entry in self.findings.items()}
+        return {
+            "model": self.model,
+            "findings": findings,
+            "tiers": asdict(self.tiers),
+            "axis_names": self.axis_names,
+            "sample": self.sample,
+        }
 
     def save(self, folder: Path) -> None:
         """Write `calibration.json`."""
-        sealed.write(folder / FILE, asdict(self))
+        sealed.write(folder / FILE, self.to_json())
 
 
 def load_calibration(folder: Path, model: str) -> Calibration:
@@ -172,7 +223,7 @@ def load_calibration(folder: Path, model: str) -> Calibration:
 
 
 def _parse(raw: dict[str, Any]) -> Calibration:
-    findings = {name: _parse_finding(entry) for name, entry in raw["findings"].items()}
+    findings = {name: FindingCalibration.from_json(entry) for name, entry in raw["findings"].items()}
     if set(findings) != set(FINDINGS):
         raise ValueError("a calibration covers all 14 findings")
     return Calibration(
@@ -182,8 +233,3 @@ def _parse(raw: dict[str, Any]) -> Calibration:
         axis_names=tuple(raw["axis_names"]),
         sample=raw["sample"],
     )
-
-
-def _parse_finding(entry: dict[str, Any]) -> FindingCalibration:
-    kept = {**entry, "reliability": Reliability(entry["reliability"])}
-    return FindingCalibration(**{**kept, "scores": tuple(entry["scores"]), "outcomes": tuple(entry["outcomes"])})

@@ -7,7 +7,8 @@ ServiceError                     code, HTTP status and title; the message may re
  │   ├─ TruncatedFilm            422 film_truncated
  │   ├─ DecodeFailed             422 decode_failed
  │   ├─ FilmTooLarge             413 film_too_large
- │   └─ ConstantFilm             422 film_constant
+ │   ├─ ConstantFilm             422 film_constant
+ │   └─ LateralNotUsable         422 lateral_not_usable      (the second film is unreadable, no lateral, or the first again)
  ├─ BadRequest                   422 bad_request             (prompt too long, two inputs that exclude each other ...)
  ├─ NotFound                     404 not_found
  ├─ Busy                         429 busy                    (carries retry_after_seconds)
@@ -82,6 +83,13 @@ class ConstantFilm(FilmError):
 
     code = "film_constant"
     title = "The film shows nothing"
+
+
+class LateralNotUsable(FilmError):
+    """A second film was given that cannot stand as the study's lateral; it is never left out in silence."""
+
+    code = "lateral_not_usable"
+    title = "The lateral film cannot be used"
 
 
 class BadRequest(ServiceError):

@@ -5,27 +5,31 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from rag_service.errors import BadRequest
+from rag_service.errors import BadRequest, LateralNotUsable
 
 MAX_TEXT: Final = 4000
 """Characters of a prompt, an indication or a query."""
 MAX_LIMIT: Final = 50
+MAX_ALPHA: Final = 4.0
 PUBLIC: Final = "public"
 
 
 @dataclass(frozen=True)
 class DraftRequest:
-    """A film as bytes, with the reader's question and the clinical indication if there are any."""
+    """A frontal film as bytes, with the reader's question, the clinical indication and the study's lateral film if any."""
 
     film: bytes
     prompt: str = ""
     indication: str = ""
     tenant: str = PUBLIC
     patient: tuple[str, str] | None = None
+    lateral: bytes | None = None
 
     def __post_init__(self) -> None:
         _check_text("prompt", self.prompt)
         _check_text("indication", self.indication)
+        if self.lateral == self.film:
+            raise LateralNotUsable("the film given as lateral is the frontal film again")
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,21 @@ class SearchRequest:
             raise BadRequest("a search needs a film, a text, or both")
         if not 1 <= self.limit <= MAX_LIMIT:
             raise BadRequest(f"limit must lie between 1 and {MAX_LIMIT}")
+
+
+@dataclass(frozen=True)
+class SteerRequest:
+    """A film, the index of a concept, and how far to move the film along it: 1 is as much as films that show it carry."""
+
+    film: bytes
+    concept: int
+    alpha: float
+
+    def __post_init__(self) -> None:
+        if self.concept < 0:
+            raise BadRequest("concept must not be negative")
+        if not -MAX_ALPHA <= self.alpha <= MAX_ALPHA:
+            raise BadRequest(f"alpha must lie between {-MAX_ALPHA:g} and {MAX_ALPHA:g}")
 
 
 def _check_text(name: str, text: str) -> None:

@@ -309,7 +309,8 @@ class RadiographService:
     def _undecided(self, finding: str, index: int, reading: FilmReading, radius: float) -> Decision:
         """What the calibrated heads say of a finding, before its place is known."""
         entry = self._reader.calibration.findings[finding]
-        confidence = self._reader.calibration.confidence(finding, float(reading.probabilities[index]), radius)
+        score, spread = float(reading.probabilities[index]), float(reading.spread[index])
+        confidence = self._reader.calibration.confidence(finding, score, radius, spread)
         reliable = entry.reliability is Reliability.RELIABLE
         polarity = entry.polarity(confidence.p) if reliable else None
         silence = None if polarity is not None else BETWEEN if reliable else str(entry.reliability)

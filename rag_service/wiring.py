@@ -35,6 +35,7 @@ from rag_service.gate import load_gate
 from rag_service.imaging.decode_pool import DecodePool
 from rag_service.imaging.normalise import PREPROCESSING
 from rag_service.models import text
+from rag_service.models.concepts import load_concepts
 from rag_service.models.encoder import FilmEncoder, load_encoder
 from rag_service.models.network import FilmNetwork
 from rag_service.models.text import TextEncoder, load_text_encoder
@@ -86,7 +87,7 @@ def open_collections(store: KnowledgeStore, plan: Layout) -> None:
 
 
 def build_reader(settings: Settings) -> Reader:
-    """Encoder, calibration, gate, saliency and fusion of views from the model folder, every digest checked."""
+    """Encoder, calibration, gate, saliency, fusion of views and concepts from the model folder, every digest checked."""
     import torch
 
     if settings.torch_threads:
@@ -96,7 +97,7 @@ def build_reader(settings: Settings) -> Reader:
     calibration = load_calibration(folder, encoder.record.id)
     saliency = Saliency(encoder.network) if isinstance(encoder.network, FilmNetwork) else None
     gate, views = load_gate(folder, encoder.record.id), load_views(folder, encoder.record.id)
-    return Reader(encoder, calibration, gate, saliency, views)
+    return Reader(encoder, calibration, gate, saliency, views, load_concepts(folder, encoder.record.id))
 
 
 def build_memory(store: KnowledgeStore, encoder: FilmEncoder, encode: TextEncoder) -> Memory:

@@ -78,12 +78,17 @@ class Tag:
         return cls(heading, frozenset(rest))
 
 
+def meant(tag: Tag) -> frozenset[str]:
+    """The observations that one tag means; empty for most headings."""
+    return frozenset(f for r in RULES if r.matches(tag.heading, tag.qualifiers) for f in r.findings)
+
+
 def findings(tags: Iterable[str]) -> dict[str, bool] | None:
     """Presence of each of the 14 observations, or None when the study was never indexed ("No Indexing" or no tag)."""
     parsed = [Tag.parse(t) for t in tags]
     if not parsed or all(t.heading == "no indexing" for t in parsed):
         return None
-    present = {f for t in parsed for r in RULES if r.matches(t.heading, t.qualifiers) for f in r.findings}
+    present = set().union(*map(meant, parsed))
     if not present.intersection(PATHOLOGIES):
         present.add("No Finding")
     return {f: f in present for f in FINDINGS}

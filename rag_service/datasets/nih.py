@@ -1,6 +1,6 @@
 """NIH ChestX-ray14: films with 14 text-mined labels, patients, and radiologist boxes on some.
 
-Layouts: `images.csv` (file, image, patient_id, view, age, sex, labels, rsna_opacity) with `boxes_1024.csv`, or the public
+Layouts: `images.csv` (file, image, patient_id, view, age, sex, labels, rsna_opacity, source) with `boxes_1024.csv`, or the public
 `Data_Entry_2017*.csv` with `BBox_List_2017.csv` and a folder of films. Cite Wang et al., CVPR 2017.
 """
 
@@ -135,6 +135,7 @@ def _film(path: Path, row: Mapping[str, str], patient: str, names: str) -> FilmR
         view=row["view"] or None,
         sex=row.get("sex") or None,
         age_years=_age(row.get("age", "")),
+        markers=row.get("source") or None,
     )
 
 

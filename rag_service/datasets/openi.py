@@ -1,8 +1,7 @@
 """Open-i (Indiana University): films, reports and hand-coded MeSH tags.
 
-Two layouts are read: a folder with `images.csv` (file, image_id, study_id, projection) beside `NLMCXR_reports.tgz` (where
-that is absent, the same archive as a package carries it), and
-the public one, a folder of `*.png` named by image id beside the same archive or its unpacked `ecgen-radiology/`.
+Two layouts are read: a folder with `images.csv` (file, image_id, study_id, projection; where known sex, manufacturer) beside
+`NLMCXR_reports.tgz` (where that is absent, the same archive as a package carries it), and the public one, a folder of `*.png` named by image id beside the same archive or its unpacked `ecgen-radiology/`.
 """
 
 from __future__ import annotations
@@ -93,15 +92,16 @@ def films(folder: Path) -> list[FilmRow]:
     by_study = reports(_archive_of(folder))
     if (folder / "images.csv").is_file():
         rows = read_table(folder / "images.csv", ("file", "image_id", "study_id", "projection"))
-        listed = [(folder / r["file"], r["study_id"], r["projection"].lower() or None) for r in rows]
+        listed = [(folder / r["file"], r["study_id"], r) for r in rows]
     else:
-        listed = [(p, _study_of(p.stem), None) for p in sorted(folder.rglob("CXR*.png"))]
+        listed = [(p, _study_of(p.stem), {}) for p in sorted(folder.rglob("CXR*.png"))]
     if not listed:
         raise DatasetError(f"{folder.name}/ holds neither images.csv nor CXR*.png")
-    return [_film(path, study, projection, by_study.get(study)) for path, study, projection in listed if path.is_file()]
+    return [_film(path, study, row, by_study.get(study)) for path, study, row in listed if path.is_file()]
 
 
-def _film(path: Path, study: str, projection: str | None, report: Report | None) -> FilmRow:
+def _film(path: Path, study: str, row: Mapping[str, str], report: Report | None) -> FilmRow:
+    projection = (row.get("projection") or "").lower() or None
     return FilmRow(
         source=SOURCE,
         path=path,
@@ -112,6 +112,8 @@ def _film(path: Path, study: str, projection: str | None, report: Report | None)
         text=report.text if report else "",
         presentation=projection,
         view=projection,
+        sex=row.get("sex") or None,
+        manufacturer=row.get("manufacturer") or None,
     )
 
 

@@ -102,9 +102,10 @@ class FilmEncoder:
         self, centre: NDArray[np.floating], radius: NDArray[np.floating], count: int
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """BL-TTA over boxes (..., d) with `count` samples (1: the centre alone): mean and spread, (..., 14) each."""
+        points = self._samples if count == self.bl_tta else samples(self.axes, count)
         middle, reach = (torch.from_numpy(np.asarray(part, np.float32)) for part in (centre, radius))
         with torch.inference_mode():
-            mean, spread = self._bl_tta(middle, reach, samples(self.axes, count))
+            mean, spread = self._bl_tta(middle, reach, points)
         return mean.double().numpy(), spread.double().numpy()
 
     def _bl_tta(self, centre: Tensor, radius: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:

@@ -82,6 +82,7 @@ def _finding(decision: Decision, decisions: Mapping[str, Decision], evidence: Ev
         uncertainty=decision.uncertainty,
         citations=(*chosen.citations, *(quote_passage(h, decision.label) for h in passages)),
         counter_evidence=counter_evidence(decision, opposite),
+        concepts=decision.concepts,
     )
 
 

@@ -11,6 +11,7 @@ from knowledge_base.findings import Laterality, Polarity, Progression
 from rag_service.calibration import Confidence
 from rag_service.gate import OutOfDistribution
 from rag_service.imaging.film import Box
+from rag_service.models.concepts import Concept
 
 
 class Status(StrEnum):
@@ -61,7 +62,9 @@ class CounterEvidence:
 
 @dataclass(frozen=True)
 class Finding:
-    """One sentence of the draft with everything it rests on. `boxes` is None when the finding has no place on the film."""
+    """One sentence of the draft with everything it rests on. `boxes` is None when the finding has no place on the film;
+    `concepts` are those at work in the film that raise the finding most.
+    """
 
     id: str
     label: str
@@ -76,6 +79,7 @@ class Finding:
     uncertainty: Uncertainty
     citations: tuple[Citation, ...]
     counter_evidence: tuple[CounterEvidence, ...]
+    concepts: tuple[Concept, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,9 @@ class NotAssessed:
 
 @dataclass(frozen=True)
 class SimilarCase:
-    """A prior study near this film. `score` is the fused rank score; `film_url` is None where no film is stored."""
+    """A prior study near this film. `score` is the fused rank score; `film_url` is None where no film is stored;
+    `shared_concepts` are at work in both films, None where there are not two films to compare.
+    """
 
     id: str
     score: float
@@ -98,6 +104,7 @@ class SimilarCase:
     labels: tuple[str, ...]
     excerpt: str
     film_url: str | None
+    shared_concepts: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -110,7 +117,7 @@ class Coverage:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Digests and versions of everything the draft depended on."""
+    """Digests and versions of everything the draft depended on; `lateral` and `view_fusion` where a lateral was read too."""
 
     model: str
     preprocessing: str
@@ -119,11 +126,13 @@ class Provenance:
     thresholds: str
     seed: int
     film: str
+    lateral: str | None = None
+    view_fusion: str | None = None
 
 
 @dataclass(frozen=True)
 class Draft:
-    """The answer to one film."""
+    """The answer to one film. `concepts` are those most at work in it, none where it was turned away."""
 
     status: Status
     abstain_reasons: tuple[str, ...]
@@ -135,6 +144,7 @@ class Draft:
     checks: Mapping[str, Any]
     coverage: tuple[Coverage, ...]
     provenance: Provenance
+    concepts: tuple[Concept, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values in the contract's names; probabilities to 6 places so that equal drafts are equal bytes."""
@@ -148,6 +158,37 @@ class SearchAnswer:
     cases: tuple[SimilarCase, ...]
     passages: tuple[Citation, ...]
     abstain_reasons: tuple[str, ...]
+    provenance: Provenance
+
+    def to_json(self) -> dict[str, Any]:
+        """As `Draft.to_json`."""
+        return _plain(asdict(self))  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Change:
+    """A finding's calibrated probability before and after a film was moved along a concept."""
+
+    label: str
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
+class SteerAnswer:
+    """What moving a film along a concept does to its findings.
+
+    `on_target` is the mean change of the findings that the concept's name means, None when it means none of the 14;
+    `off_target` the mean absolute change of the others. A film turned away has reasons and nothing else.
+    """
+
+    abstain_reasons: tuple[str, ...]
+    concept: Concept | None
+    alpha: float
+    targets: tuple[str, ...]
+    on_target: float | None
+    off_target: float | None
+    changes: tuple[Change, ...]
     provenance: Provenance
 
     def to_json(self) -> dict[str, Any]:

@@ -39,6 +39,8 @@ def _abstained(draft: Draft) -> Iterator[str]:
 
 def _drafted(draft: Draft, source: Callable[[Citation], str]) -> Iterator[str]:
     yield "DRAFT REPORT  (research use; a clinician decides and signs)"
+    if draft.provenance.lateral is not None:
+        yield "Read from a frontal and a lateral film; places are on the frontal."
     yield ""
     yield "IMPRESSION"
     yield _wrap(draft.impression or "", 2)

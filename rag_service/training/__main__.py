@@ -14,19 +14,21 @@ from numpy.typing import NDArray
 from rag_service.calibration import load_calibration
 from rag_service.models.catalogue import load_record
 from rag_service.models.encoder import load_encoder
-from rag_service.models.starter import save_starter
 from rag_service.models.text import load_text_encoder
-from rag_service.training.calibrate import CorpusReader, calibrate
+from rag_service.training import heads
+from rag_service.training.calibrate import CorpusReader
 from rag_service.training.card import write_card
+from rag_service.training.complete import complete
 from rag_service.training.corpus import SOURCES, Corpus, build
 from rag_service.training.export import export
-from rag_service.training.gate_reference import fit_gate
 from rag_service.training.loop import PLANS, Plan, Trainer, text_vectors
-from rag_service.training.starter import starter_cases
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] in (["record"], ["box-head"]):
+        return heads.main(arguments)
     options = _parser().parse_args(arguments)
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -54,10 +56,7 @@ def _pack(corpus: Corpus, vectors: NDArray[np.float32], plan: Plan, options: arg
     architecture = plan.architecture(corpus.tag_names, SOURCES)
     record = export(checkpoint, architecture, options.version, options.out, options.blend)
     print(f"{record.id}  sha256 {record.sha256}")
-    reader = CorpusReader(load_encoder(options.out), corpus)
-    calibrate(reader).save(options.out)
-    fit_gate(reader, options.out).save(options.out)
-    save_starter(options.out, starter_cases(reader, vectors))
+    complete(CorpusReader(load_encoder(options.out), corpus), vectors, options.out)
     return 0
 
 
@@ -67,7 +66,11 @@ def _plan(options: argparse.Namespace) -> Plan:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m rag_service.training", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m rag_service.training",
+        description=__doc__,
+        epilog="Over another encoder: `record` and `box-head`, which have options of their own.",
+    )
     parser.add_argument(
         "task",
         choices=("encoder", "pack", "card"),

@@ -19,6 +19,7 @@ from safetensors.numpy import save_file
 
 from knowledge_base.findings import FINDINGS
 from rag_service.calibration import Calibration, FindingCalibration, Reliability, Tiers
+from rag_service.calibrators import Platt
 from rag_service.gate import GateThresholds
 from rag_service.models.encoder import FilmEncoder, load_encoder
 from rag_service.models.network import FilmNetwork
@@ -111,11 +112,11 @@ def tiny_encoder(tiny_model: Path) -> FilmEncoder:
 def even_calibration(model: str, reliability: Reliability = Reliability.RELIABLE) -> Calibration:
     """Calibrated p is the raw score; stated from 0.75, possible from 0.4, denied to 0.35."""
     entry = FindingCalibration(
-        slope=1.0, offset=0.0, state=0.75, flag=0.4, deny=0.35, reliability=reliability, positives=2, films=4, auroc=0.8,
-        scores=(0.1, 0.3, 0.6, 0.9), outcomes=(0, 0, 1, 1),
+        calibrator=Platt(1.0, 0.0), state=0.75, possible=0.4, flag=0.4, accurate=0.5, deny=0.35,
+        reliability=reliability, positives=2, films=4, auroc=0.8, scores=(0.1, 0.3, 0.6, 0.9), outcomes=(0, 0, 1, 1),
     )  # fmt: skip
     names = dict.fromkeys(FINDINGS, entry)
-    return Calibration(model, names, Tiers(0.75, 0.5, 1.0), ("Edema",) * 4, "made by hand")
+    return Calibration(model, names, Tiers(0.75, 0.5, 1.0, 1.0, 9.0), ("Edema",) * 4, "made by hand")
 
 
 @pytest.fixture(scope="session")

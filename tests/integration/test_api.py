@@ -117,6 +117,25 @@ def test_a_form_is_drafted(client: TestClient, service: Canned) -> None:
     assert service.asked == [DraftRequest(film=b"film", prompt="胸水は？", indication="dyspnoea")]
 
 
+def test_a_lateral_comes_beside_the_film(client: TestClient, service: Canned) -> None:
+    answer = client.post("/v1/reports", files={**film(b"x" * 1000), "lateral": ("l.png", b"y" * 1000, "image/png")})
+    assert (answer.status_code, answer.json()["provenance"]["lateral"]) == (200, None)
+    assert service.asked == [DraftRequest(film=b"x" * 1000, lateral=b"y" * 1000)]
+
+
+def test_a_lateral_that_cannot_be_one(client: TestClient, service: Canned) -> None:
+    def with_lateral(content: bytes) -> Any:
+        return client.post("/v1/reports", files={**film(), "lateral": ("l.png", content, "image/png")})
+
+    again = refused(with_lateral(b"film"), 422, "lateral_not_usable")
+    assert again["detail"] == "the film given as lateral is the frontal film again"
+    assert refused(with_lateral(b""), 422, "bad_request")["detail"] == "the lateral is empty"
+    refused(with_lateral(b"x" * 1001), 413, "film_too_large")
+    search = client.post("/v1/search", files={**film(), "lateral": ("l.png", b"x", "image/png")})
+    assert "is not one of film, finding, limit, text" in refused(search, 422, "bad_request")["detail"]
+    assert service.asked == []
+
+
 @pytest.mark.parametrize("kind", ["application/dicom", "image/png", "image/jpeg; quality=high"])
 def test_a_film_alone_is_drafted(client: TestClient, service: Canned, kind: str) -> None:
     answer = client.post("/v1/reports", content=b"\x00film", headers={"content-type": kind})
@@ -203,7 +222,7 @@ FILM = part('Content-Disposition: form-data; name="film"; filename="a.png"')
 END = b"--b--\r\n"
 PROMPT = 'Content-Disposition: form-data; name="prompt"'
 ENCODED = f"{PROMPT}\r\nContent-Transfer-Encoding: base64"
-NAMES = "a part's name is not one of film, indication, prompt"
+NAMES = "a part's name is not one of film, indication, lateral, prompt"
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,21 @@ def test_a_draft_as_text(service: Canned, film: str, capsys: pytest.CaptureFixtu
     assert service.settings == Settings(workers=1)
 
 
+def test_a_draft_of_two_views(
+    service: Canned, film: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "side.png").write_bytes(b"side")
+    assert main(["draft", film, "--lateral", str(tmp_path / "side.png")]) == 0
+    assert service.asked == [DraftRequest(Path(film).read_bytes(), lateral=b"side")]
+    assert "a lateral film" not in capsys.readouterr().out
+    monkeypatch.setattr(service, "draft", lambda _: replace(DRAFT, provenance=replace(PROVENANCE, lateral="ab" * 32)))
+    assert main(["draft", film, "--lateral", str(tmp_path / "side.png")]) == 0
+    assert "Read from a frontal and a lateral film; places are on the frontal.\n" in capsys.readouterr().out
+    assert main(["draft", film, "--lateral", film]) == 1
+    told = "error [lateral_not_usable]: the film given as lateral is the frontal film again\n"
+    assert capsys.readouterr().err == told
+
+
 def test_a_draft_as_json_is_the_same_bytes_every_time(
     service: Canned, film: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -164,6 +179,7 @@ def test_a_failure_ends_with_its_code(
     "arguments",
     [
         ["draft", f"/nowhere/{CANARY}.png"],
+        ["draft", "FILM", "--lateral", f"/nowhere/{CANARY}.png"],
         ["draft", "FILM", "--patient", CANARY],
         ["draft", "FILM", "--patient", f":{CANARY}"],
         ["draft", "FILM", "--prompt", CANARY * 400],

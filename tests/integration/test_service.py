@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,15 +30,19 @@ from knowledge_base.records import BoxLatent, Case, case_id, digest
 from knowledge_base.store import Health
 from rag_service import errors, wiring
 from rag_service.calibration import Calibration, FindingCalibration, Reliability, Tiers
+from rag_service.calibrators import Platt
 from rag_service.explain.saliency import Saliency
 from rag_service.gate import Gate, GateThresholds
-from rag_service.models.encoder import FilmEncoder
+from rag_service.imaging.film import Film
+from rag_service.models.encoder import FilmEncoder, FilmReading
+from rag_service.models.network import PRESENTATIONS
 from rag_service.report.draft import Draft
 from rag_service.report.labeler import Labeler, comparison_words
 from rag_service.report.sentences import read_case_sentences
 from rag_service.requests import DraftRequest, SearchRequest
 from rag_service.service import RadiographService, Reader, Stopwatch
 from rag_service.settings import Settings
+from rag_service.views import FindingFusion, ViewFusion
 
 POSITIVE, NEGATIVE, UNCERTAIN = Polarity.POSITIVE, Polarity.NEGATIVE, Polarity.UNCERTAIN
 LABELER = Labeler()
@@ -76,9 +81,13 @@ def calibration() -> Calibration:
     def entry(finding: str) -> FindingCalibration:
         kind = Reliability.RELIABLE if finding in SAID else Reliability.TOO_WEAK
         scores, outcomes = (0.1, 0.3, 0.6, 0.9), (0, 0, 1, 1)
-        return FindingCalibration(0.01, SAID.get(finding, 0.0), 0.9, 0.4, 0.1, kind, 2, 4, 1.0, scores, outcomes)
+        return FindingCalibration(
+            Platt(0.01, SAID.get(finding, 0.0)), 0.9, 0.4, 0.4, 0.5, 0.1, kind, 2, 4, 1.0, scores, outcomes
+        )
 
-    return Calibration("tiny", {f: entry(f) for f in FINDINGS}, Tiers(0.9, 0.6, 9.0), ("w", "x", "y", "z"), "none")
+    return Calibration(
+        "tiny", {f: entry(f) for f in FINDINGS}, Tiers(0.9, 0.6, 9.0, 9.0, 9.0), ("w", "x", "y", "z"), "none"
+    )
 
 
 class House:
@@ -89,6 +98,7 @@ class House:
         self.store: Any = MemoryStore()
         self.calibration = calibration()
         self.limits = GateThresholds("tiny", {}, 1e6, "ab" * 32, 0.005)
+        self.views: ViewFusion | None = None
         self.plan = wiring.layout(encoder.record.id, 4)
         wiring.open_collections(self.store, self.plan)
         list(starter.add_passages(self.store, self.plan.guidelines, words, Summary()))
@@ -105,7 +115,7 @@ class House:
     @cached_property
     def service(self) -> RadiographService:
         gate = Gate(self.limits, np.zeros(368, np.float32), np.eye(368, dtype=np.float32))
-        reader = Reader(self.encoder, self.calibration, gate, Saliency(self.encoder.network))
+        reader = Reader(self.encoder, self.calibration, gate, Saliency(self.encoder.network), self.views)
         return RadiographService(reader, wiring.build_memory(self.store, self.encoder, self.words))
 
     def draft(self, **more: Any) -> Draft:
@@ -291,6 +301,90 @@ def test_a_damaged_record_is_no_evidence(house: House) -> None:
     assert draft.checks["damaged_records"] >= 1
     with pytest.raises(errors.DamagedRecord):
         house.service.case(broken, "public")
+
+
+FUSION = ViewFusion("tiny", {f: FindingFusion(0.0, 1.0, 0.0, 9, 3) for f in FINDINGS}, "made by hand")
+"""Every score is the lateral's."""
+
+
+@pytest.fixture
+def views(house: House, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """What each film of `house.stored` presents itself as, by its index; a frontal unless a test says otherwise."""
+    shown: dict[str, str] = {}
+    read = house.encoder.read
+
+    def steered(picture: Film) -> FilmReading:
+        index = next(i for i in range(len(house.stored)) if digest_of(film(house.stored, i)) == picture.digest)
+        kind = np.array([float(p == shown.get(str(index), "frontal")) for p in PRESENTATIONS])
+        return replace(read(picture), presentation=kind)
+
+    monkeypatch.setattr(house.encoder, "read", steered)
+    house.views = FUSION
+    return shown
+
+
+def digest_of(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def test_a_lateral_joins_in_and_is_named(house: House, views: dict[str, str]) -> None:
+    views["1"] = "lateral"
+    side = film(house.stored, 1)
+    alone, both = house.draft(), house.draft(lateral=side)
+    assert (alone.checks["views"], both.checks["views"]) == (["frontal"], ["frontal", "lateral"])
+    assert (alone.provenance.lateral, alone.provenance.view_fusion) == (None, None)
+    assert both.provenance == replace(alone.provenance, lateral=digest_of(side), view_fusion=FUSION.digest)
+    entry = house.calibration.findings["Cardiomegaly"]
+    score = float(house.encoder.read(house.service.decode(side)).probabilities[FINDINGS.index("Cardiomegaly")])
+    heart = next(f for f in both.findings if f.label == "Cardiomegaly")
+    assert heart.confidence.p == pytest.approx(entry.p(score), abs=1e-9)
+    assert heart.confidence.p != next(f for f in alone.findings if f.label == "Cardiomegaly").confidence.p
+    assert [c.box_overlap for c in both.similar_cases] == [c.box_overlap for c in alone.similar_cases]
+    assert both.out_of_distribution == alone.out_of_distribution
+    assert as_bytes(both) == as_bytes(house.draft(lateral=side))
+
+
+def test_a_frontal_alone_is_answered_as_by_a_model_without_fusion(house: House, views: dict[str, str]) -> None:
+    with_fusion = as_bytes(house.draft())
+    house.views = None
+    del house.service
+    assert as_bytes(house.draft()) == with_fusion
+
+
+@pytest.mark.parametrize(
+    ("frontal", "lateral", "told"),
+    [
+        ("frontal", "frontal", "the film given as lateral is a frontal film"),
+        ("lateral", "frontal", "the films are swapped"),
+        ("frontal", "inverted", r"is not a lateral chest film \(inverted\)"),
+    ],
+)
+def test_a_lateral_that_is_none_is_never_left_out_in_silence(
+    house: House, views: dict[str, str], frontal: str, lateral: str, told: str
+) -> None:
+    views.update({"0": frontal, "1": lateral})
+    with pytest.raises(errors.LateralNotUsable, match=told):
+        house.draft(lateral=film(house.stored, 1))
+
+
+def test_a_lateral_that_cannot_be_read_or_is_the_frontal_again(house: House, views: dict[str, str]) -> None:
+    with pytest.raises(errors.LateralNotUsable, match=r"cannot be read \(not_an_image\)"):
+        house.draft(lateral=b"no film")
+    with pytest.raises(errors.LateralNotUsable, match="is the frontal film again"):
+        house.draft(lateral=film(house.stored))
+
+
+def test_a_model_without_fusion_reads_no_laterals(house: House, views: dict[str, str]) -> None:
+    views["1"], house.views = "lateral", None
+    with pytest.raises(errors.BadWeights, match=r"has no views\.json"):
+        house.draft(lateral=film(house.stored, 1))
+
+
+def test_an_abstention_names_the_lateral_too(house: House, views: dict[str, str]) -> None:
+    views["1"], house.limits = "lateral", replace(house.limits, distance=0.0)
+    draft = house.draft(lateral=film(house.stored, 1))
+    assert (draft.status, draft.abstain_reasons) == ("abstained", ("out_of_distribution",))
+    assert draft.provenance.lateral == digest_of(film(house.stored, 1))
 
 
 @pytest.mark.parametrize("reason", ["lateral", "out_of_distribution"])

@@ -19,6 +19,7 @@ from knowledge_base.schema import CASES, GUIDELINES
 from knowledge_base.store import PUBLIC, Scope
 from rag_service import wiring
 from rag_service.calibration import Calibration, FindingCalibration, Reliability, Tiers
+from rag_service.calibrators import Platt
 from rag_service.errors import BadWeights, IndexModelMismatch
 from rag_service.gate import REFERENCE_FILE, GateThresholds
 from rag_service.models import text
@@ -36,10 +37,12 @@ def weights(make_network: Callable[[int], FilmNetwork], tmp_path: Path) -> Path:
     arrays = {"mean": np.zeros(368, np.float32), "whitening": np.eye(368, dtype=np.float16)}
     save_file(arrays, folder / REFERENCE_FILE)
     reference = hashlib.sha256((folder / REFERENCE_FILE).read_bytes()).hexdigest()
-    entry = FindingCalibration(1.0, 0.0, 0.5, 0.5, 0.1, Reliability.TOO_FEW, 1, 2, None, (0.1, 0.9), (0, 1))
+    entry = FindingCalibration(
+        Platt(1.0, 0.0), 0.5, 0.5, 0.5, 0.5, 0.1, Reliability.TOO_FEW, 1, 2, None, (0.1, 0.9), (0, 1)
+    )
     GateThresholds(record.id, {"lateral": 0.9}, 9.0, reference, 0.005).save(folder)
     findings = dict.fromkeys(FINDINGS, entry)
-    Calibration(record.id, findings, Tiers(0.9, 0.6, 1.0), ("a", "b", "c", "d"), "none").save(folder)
+    Calibration(record.id, findings, Tiers(0.9, 0.6, 1.0, 1.0, 9.0), ("a", "b", "c", "d"), "none").save(folder)
     return folder
 
 

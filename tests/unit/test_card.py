@@ -9,6 +9,7 @@ import numpy as np
 
 from knowledge_base.findings import FINDINGS
 from rag_service.calibration import Calibration, FindingCalibration, Reliability, Tiers
+from rag_service.calibrators import Platt
 from rag_service.models.catalogue import ModelRecord
 from rag_service.models.network import Architecture
 from rag_service.training.card import CARD_FILE, write_card
@@ -27,10 +28,12 @@ RETRIEVAL = {"map": 0.3, "n_queries": 10, "n_gallery": 90, "seed": 7, "all": MET
 
 def test_a_card_in_full(tmp_path: Path) -> None:
     record = ModelRecord("tiny", "1", "t.safetensors", "ab" * 32, "p@1", "none", Architecture(tags=("lung",)).to_json())
-    entry = FindingCalibration(1.0, 0.0, 0.51, 0.4, 0.1, Reliability.TOO_WEAK, 3, 4, None, (0.1,), (0,))
+    entry = FindingCalibration(
+        Platt(1.0, 0.0), 0.51, 0.4, 0.4, 0.5, 0.1, Reliability.TOO_WEAK, 3, 4, None, (0.1,), (0,)
+    )
     findings = dict.fromkeys(FINDINGS, entry) | {"Edema": FindingCalibration(
-        1.0, 0.0, 0.5, 0.3, 0.2, Reliability.RELIABLE, 30, 400, 0.912, (0.1,), (0,))}  # fmt: skip
-    calibration = Calibration("tiny@1", findings, Tiers(0.9, 0.6, 1.0), (), "few films")
+        Platt(1.0, 0.0), 0.5, 0.3, 0.3, 0.5, 0.2, Reliability.RELIABLE, 30, 400, 0.912, (0.1,), (0,))}  # fmt: skip
+    calibration = Calibration("tiny@1", findings, Tiers(0.9, 0.6, 1.0, 1.0, 9.0), (), "few films")
     zeros = np.zeros((3, 1), np.int8)
     corpus = Corpus(
         np.zeros((3, 1, 1), np.uint8), zeros, zeros, ("lung",), zeros[:, 0], np.array([0, 0, 1], np.int8),

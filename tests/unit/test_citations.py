@@ -23,7 +23,7 @@ UPPER, LOWER = Box(0.6, 0.1, 0.8, 0.3), Box(0.6, 0.7, 0.8, 0.9)
 
 
 def decision(label: str, polarity: Polarity | None, **more: Any) -> Decision:
-    return Decision(label, polarity, Confidence(0.9, (0.8, 0.95), Tier.HIGH), Uncertainty(0.1, (), 0.01), **more)
+    return Decision(label, polarity, Confidence(0.9, (0.8, 0.95), Tier.HIGH, ()), Uncertainty(0.1, (), 0.01), **more)
 
 
 def said(

@@ -14,6 +14,7 @@ from PIL import Image
 
 from knowledge_base.findings import FINDINGS, NO_FINDING, Laterality, Polarity
 from rag_service.calibration import Confidence, Tier
+from rag_service.conformal import Presence
 from rag_service.explain import anatomy
 from rag_service.explain.boxes import THRESHOLD, apparent_side, boxes
 from rag_service.explain.picture import HEIGHT, picture
@@ -191,7 +192,7 @@ def test_the_side_of_a_finding(found: tuple[Box, ...] | None, finding: str, side
 def a_finding(label: str, polarity: Polarity, *places: Box, sentence: str = "There is an opacity.") -> Finding:
     return Finding(
         id=label.lower(), label=label, sentence=sentence, polarity=polarity, laterality=None, location=None, severity=None,
-        progression=None, boxes=places or None, confidence=Confidence(0.8, (0.7, 0.9), Tier.MEDIUM),
+        progression=None, boxes=places or None, confidence=Confidence(0.8, (0.7, 0.9), Tier.MEDIUM, (Presence.PRESENT,)),
         uncertainty=Uncertainty(0.1, (), 0.0), citations=(), counter_evidence=(),
     )  # fmt: skip
 

@@ -13,6 +13,7 @@ from knowledge_base.guideline_search import PassageHit
 from knowledge_base.records import Case, CaseSentence, Mention, Passage
 from knowledge_base.search import CaseHit
 from rag_service.calibration import Confidence, Tier
+from rag_service.conformal import Presence
 from rag_service.gate import OutOfDistribution
 from rag_service.imaging.film import Box
 from rag_service.report.compose import NO_SENTENCE, compose, quote_passage
@@ -37,7 +38,11 @@ from rag_service.report.sentence_choice import Supported, choose, counter_eviden
 
 POSITIVE, NEGATIVE, UNCERTAIN = Polarity.POSITIVE, Polarity.NEGATIVE, Polarity.UNCERTAIN
 LEFT = Laterality.LEFT
-SURE, VAGUE = Confidence(0.9, (0.8, 0.95), Tier.HIGH), Uncertainty(0.1, (AxisUncertainty(3, "Edema", 0.25),), 0.01)
+BOTH = (Presence.PRESENT, Presence.ABSENT)
+SURE, VAGUE = (
+    Confidence(0.9, (0.8, 0.95), Tier.HIGH, (Presence.PRESENT,)),
+    Uncertainty(0.1, (AxisUncertainty(3, "Edema", 0.25),), 0.01),
+)
 Reading = tuple[str, str, Polarity] | tuple[str, str, Polarity, dict[str, Any]]
 
 
@@ -312,7 +317,7 @@ DRAFT = Draft(
     findings=(
         finding(
             "Edema", POSITIVE, "There is edema.", boxes=(BOX,), citations=(CITED, CITED), laterality=LEFT,
-            counter_evidence=(COUNTER, COUNTER), confidence=Confidence(2 / 3, (0.5, 0.75), Tier.MEDIUM),
+            counter_evidence=(COUNTER, COUNTER), confidence=Confidence(2 / 3, (0.5, 0.75), Tier.MEDIUM, BOTH),
         ),
         finding("Fracture", NEGATIVE, "No fracture.", citations=(CITED, CITED), counter_evidence=(COUNTER,)),
     ),
@@ -396,7 +401,12 @@ def test_the_json_of_a_draft_has_the_names_of_the_contract() -> None:
 
 def test_json_numbers_have_six_places_and_enums_are_words() -> None:
     json = DRAFT.to_json()
-    assert json["findings"][0]["confidence"] == {"p": 0.666667, "interval": [0.5, 0.75], "tier": "medium"}
+    assert json["findings"][0]["confidence"] == {
+        "p": 0.666667,
+        "interval": [0.5, 0.75],
+        "tier": "medium",
+        "set": ["present", "absent"],
+    }
     assert json["out_of_distribution"] == {"score": 1.234568, "threshold": 2.0}
     assert json["findings"][0]["citations"][0]["similarity"] == 0.876543
     assert (type(json["status"]), json["status"], json["findings"][0]["polarity"]) == (str, "draft", "positive")

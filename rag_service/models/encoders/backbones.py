@@ -26,8 +26,7 @@ class Dinov2(nn.Module):
         torchvision_ops.declare()
         from transformers import Dinov2Config, Dinov2Model
 
-        self.model: Any = Dinov2Model(Dinov2Config.from_dict(dict(config)))
-        self.model.load_state_dict(state)
+        self.model: Any = _filled(Dinov2Model, Dinov2Config, config, state)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """See the module."""
@@ -82,10 +81,9 @@ class Sam2(nn.Module):
     def __init__(self, config: Mapping[str, Any], state: State) -> None:
         super().__init__()
         torchvision_ops.declare()
-        from transformers import Sam2VisionConfig, Sam2VisionModel
+        from transformers import Sam2Config, Sam2Model
 
-        self.model: Any = Sam2VisionModel(Sam2VisionConfig.from_dict(dict(config["vision_config"])))
-        self.model.load_state_dict(_below(state, "vision_encoder."))
+        self.model: Any = _filled(Sam2Model, Sam2Config, config, state).vision_encoder
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """See the module."""
@@ -113,3 +111,26 @@ LOADERS: Final = {"dinov2": Dinov2, "open_clip": OpenClip, "torchxrayvision": Xr
 def _below(state: State, prefix: str) -> dict[str, Tensor]:
     """The part of a state dict under a prefix, without it."""
     return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+
+
+def _filled(model: Any, configuration: Any, config: Mapping[str, Any], state: State) -> Any:
+    """A transformers model of this configuration and state, ValueError when a tensor is missing or surplus.
+
+    transformers fills it, for it alone knows the names that tensors had when older versions saved them; it would leave what is
+    missing random and say so in passing. Attention is named, since a configuration may ask for a kernel to be fetched.
+    """
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    shape = configuration.from_dict({k: v for k, v in config.items() if k != "quantization_config"})
+    filled, report = model.from_pretrained(
+        None,
+        config=shape,
+        state_dict=dict(state),
+        attn_implementation="sdpa",
+        local_files_only=True,
+        output_loading_info=True,
+    )
+    if any(report[k] for k in ("missing_keys", "unexpected_keys", "mismatched_keys")):
+        raise ValueError("tensors are missing or surplus")
+    return filled
