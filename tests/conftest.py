@@ -13,7 +13,7 @@ from rag_service.models.catalogue import ModelRecord
 from rag_service.models.encoder import FilmEncoder
 from rag_service.models.network import Architecture, FilmNetwork
 
-TINY = Architecture(trunk="regnetx_002", side=64, axes=4, joint_width=8, tags=("normal", "lung"), sources=("openi",))
+TINY = Architecture("test_resnet", 64, 4, joint_width=8, place_width=8, tags=("normal", "lung"), domains=("openi",))
 
 
 @pytest.fixture(scope="session")

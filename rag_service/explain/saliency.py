@@ -28,14 +28,13 @@ class LastStage(nn.Module):
         super().__init__()
         self.exit = nn.Identity()
         trunk: Any = network.trunk
-        self.stage = trunk.s4
-        self.closing = trunk.final_conv
+        self.stage = trunk.layer4
         self._network = (network,)  # a tuple: the heads are used, not registered a second time
 
     def forward(self, maps: Tensor) -> Tensor:
         """See the class."""
         network = self._network[0]
-        reading = network.read_maps(self.exit(self.closing(self.stage(maps))))
+        reading = network.read_maps(maps, self.exit(self.stage(maps)))
         return network.logits(reading.centre)
 
 

@@ -18,7 +18,7 @@ from rag_service.imaging.film import Film
 from rag_service.imaging.normalise import PREPROCESSING, squeeze, stretch
 from rag_service.models.box_head import HeadedBackbone, is_headed, load_headed
 from rag_service.models.catalogue import ModelRecord, load_record
-from rag_service.models.network import PRESENTATIONS, FilmNetwork, Reading
+from rag_service.models.network import PRESENTATIONS, FilmNetwork, PlacedReading, Reading
 from rag_service.models.weights import load_network
 
 BL_TTA_SAMPLES: Final = 8
@@ -30,8 +30,10 @@ class FilmReading:
     """What the network says of one film, uncalibrated.
 
     `probabilities` and `spread` (14,): mean and standard deviation of sigmoid(head(c + r*u)) over the BL-TTA samples;
-    `presentation` (5,) softmax in the order of PRESENTATIONS; `pooled` (D,) trunk features; `maps` (C, h, w): the maps
-    that the last trunk stage starts from, for saliency, or the grid of another encoder.
+    `presentation` (5,) softmax in the order of PRESENTATIONS; `pooled` (P,) features; `maps` (C, h, w): the maps that the
+    last trunk stage starts from, for saliency, or the grid of another encoder; `places` (17, h, w): how likely each finding,
+    right lung, left lung and heart lie at each place; `ap`: probability of an AP projection, of a frontal. Both None where
+    the model is not our own network.
     """
 
     box: BoxLatent
@@ -40,6 +42,8 @@ class FilmReading:
     presentation: NDArray[np.float64]
     pooled: NDArray[np.float32]
     maps: Tensor
+    places: NDArray[np.float32] | None = None
+    ap: float | None = None
 
 
 def samples(axes: int, count: int = BL_TTA_SAMPLES, seed: int = BL_TTA_SEED) -> Tensor:
@@ -82,6 +86,7 @@ class FilmEncoder:
         if not all(bool(torch.isfinite(t).all()) for t in finite):
             raise BadWeights(f"{self.record.id} produced numbers that are not finite")
         presentation = torch.softmax(reading.presentation, 1)
+        placed = reading if isinstance(reading, PlacedReading) else None
         return [
             FilmReading(
                 box=BoxLatent(reading.centre[i].numpy(), reading.radius[i].numpy()),
@@ -90,6 +95,8 @@ class FilmEncoder:
                 presentation=presentation[i].double().numpy(),
                 pooled=reading.pooled[i].numpy(),
                 maps=early[i],
+                places=None if placed is None else torch.sigmoid(placed.places[i]).numpy(),
+                ap=None if placed is None else float(torch.sigmoid(placed.projection[i])),
             )
             for i in range(len(stored))
         ]
@@ -119,7 +126,7 @@ class FilmEncoder:
             reading = self.network.read(stored)
             return reading.maps, reading
         early, maps = self.network.stages(to_input(stored, self.network.architecture.side))
-        return early, self.network.read_maps(maps)
+        return early, self.network.read_maps(early, maps)
 
 
 def presentation_of(reading: FilmReading) -> str:

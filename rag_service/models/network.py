@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -43,19 +43,28 @@ class Architecture:
         return asdict(self)
 
 
-class Reading(NamedTuple):
-    """One forward pass.
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """One forward pass of any film model.
 
-    `maps` (B, D, h, w), `places` (B, F + 3, 2h, 2w) logits of findings and anatomy at each place, `pooled` (B, P),
-    `centre` and `radius` (B, d), `presentation` (B, 5) logits, `projection` (B,) logit of AP against PA.
+    `maps` (B, D, h, w), `pooled` (B, P), `centre` and `radius` (B, d), `presentation` (B, 5) logits.
     """
 
     maps: Tensor
-    places: Tensor
     pooled: Tensor
     centre: Tensor
     radius: Tensor
     presentation: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class PlacedReading(Reading):
+    """A reading by our own network, which also says where and how the film was taken.
+
+    `places` (B, F + 3, 2h, 2w) logits of findings and anatomy at each place; `projection` (B,) logit of AP against PA.
+    """
+
+    places: Tensor
     projection: Tensor
 
 
@@ -124,7 +133,7 @@ class FilmNetwork(nn.Module):
         self.domain_offset = nn.Embedding(max(len(architecture.domains), 1), len(FINDINGS))
         nn.init.zeros_(self.domain_offset.weight)
 
-    def forward(self, films: Tensor) -> Reading:
+    def forward(self, films: Tensor) -> PlacedReading:
         """Read films of shape (B, 1, S, S)."""
         return self.read_maps(*self.stages(films))
 
@@ -135,7 +144,7 @@ class FilmNetwork(nn.Module):
         early = trunk.layer3(trunk.layer2(trunk.layer1(stem)))
         return early, trunk.layer4(early)
 
-    def read_maps(self, early: Tensor, maps: Tensor) -> Reading:
+    def read_maps(self, early: Tensor, maps: Tensor) -> PlacedReading:
         """The heads over maps of both strides, (B, C, 2h, 2w) and (B, D, h, w)."""
         places = self.places(early, maps)
         peaks = self.peaks(places)
@@ -143,7 +152,7 @@ class FilmNetwork(nn.Module):
         pooled = torch.cat([means, 0.25 * peaks], 1)
         radius = self.architecture.radius_floor + functional.softplus(self.box_radius(pooled))
         centre, presentation = self.box_centre(pooled), self.presentation(pooled)
-        return Reading(maps, places, pooled, centre, radius, presentation, self.projection(pooled)[:, 0])
+        return PlacedReading(maps, pooled, centre, radius, presentation, places, self.projection(pooled)[:, 0])
 
     @staticmethod
     def peaks(places: Tensor) -> Tensor:

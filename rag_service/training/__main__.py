@@ -19,7 +19,7 @@ from rag_service.training import heads
 from rag_service.training.calibrate import CorpusReader
 from rag_service.training.card import write_card
 from rag_service.training.complete import complete
-from rag_service.training.corpus import SOURCES, Corpus, build
+from rag_service.training.corpus import Corpus, build
 from rag_service.training.export import export
 from rag_service.training.loop import PLANS, Plan, Trainer, text_vectors
 
@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _pack(corpus: Corpus, vectors: NDArray[np.float32], plan: Plan, options: argparse.Namespace) -> int:
     checkpoint = options.work / f"encoder-{plan.seed}" / "checkpoint.pt"
-    architecture = plan.architecture(corpus.tag_names, SOURCES)
+    architecture = plan.architecture(corpus.tag_names)
     record = export(checkpoint, architecture, options.version, options.out, options.blend)
     print(f"{record.id}  sha256 {record.sha256}")
     complete(CorpusReader(load_encoder(options.out), corpus), vectors, options.out)

@@ -17,11 +17,12 @@ from rag_service.imaging.normalise import PREPROCESSING
 from rag_service.models.catalogue import RECORD_FILE, ModelRecord
 from rag_service.models.network import Architecture
 
-NAME: Final = "box-latent-regnet"
+NAME: Final = "box-latent-resnet"
 WEIGHTS_FILE: Final = "film-encoder.safetensors"
 TERMS: Final = (
     "Research use only; not a medical device. Trained on Open-i (CC BY-NC-ND 4.0), NIH ChestX-ray14 (free use, attribute the "
-    "NIH Clinical Center; RSNA readings research only), ROCOv2 (CC BY-NC-SA), the Cohen COVID collection (per image, mostly NC)."
+    "NIH Clinical Center; RSNA readings research only), ROCOv2 (CC BY-NC-SA), the Cohen COVID collection (per image, mostly NC), "
+    "JSRT (research, cite Shiraishi 2000), children's films of Kermany (CC BY 4.0), other radiology pictures (CC BY)."
 )
 
 

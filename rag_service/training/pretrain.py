@@ -23,7 +23,7 @@ from tqdm import tqdm
 from rag_service.datasets.films import Split
 from rag_service.models.network import Architecture, FilmNetwork
 from rag_service.training import augment
-from rag_service.training.corpus import DOMAINS, SOURCES, Corpus
+from rag_service.training.corpus import SOURCES, Corpus
 from rag_service.training.runs import autocast, load_checkpoint, save_checkpoint
 
 PATCH: Final = 16
@@ -160,8 +160,3 @@ class Pretrainer:
 
     def _signature(self) -> str:
         return json.dumps({"plan": asdict(self.plan), "films": len(self.rows)}, sort_keys=True)
-
-
-def architecture(side: int) -> Architecture:
-    """The network whose trunk is pretrained; only the trunk is kept."""
-    return Architecture(side=side, domains=DOMAINS)

@@ -36,8 +36,8 @@ def test_a_card_in_full(tmp_path: Path) -> None:
     calibration = Calibration("tiny@1", findings, Tiers(0.9, 0.6, 1.0, 1.0, 9.0), (), "few films")
     zeros = np.zeros((3, 1), np.int8)
     corpus = Corpus(
-        np.zeros((3, 1, 1), np.uint8), zeros, zeros, ("lung",), zeros[:, 0], np.array([0, 0, 1], np.int8),
-        np.array(["train", "test", "train"]), ("", "", ""), ("a", "b", "c"),
+        np.zeros((3, 1, 1), np.uint8), zeros, zeros, ("lung",), zeros[:, 0], zeros[:, 0], np.array([0, 0, 1], np.int8),
+        np.array([0, 0, 1], np.int8), np.array(["train", "test", "train"]), ("", "", ""), ("a", "b", "c"), {},
     )  # fmt: skip
     for name, figures in (("labels", LABELS), ("retrieval", RETRIEVAL), ("speed", {"seconds": 2})):
         (tmp_path / f"{name}.json").write_text(json.dumps(figures))
@@ -61,6 +61,6 @@ def test_a_card_in_full(tmp_path: Path) -> None:
         ' "seconds": 2',
     ):
         assert line in card.splitlines()
-    assert len(SOURCES) == 5
+    assert len(SOURCES) == 7
     write_card(tmp_path, record, calibration, corpus, Plan(), [], "")
     assert "Measured" not in (tmp_path / CARD_FILE).read_text("utf-8")

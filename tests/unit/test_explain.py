@@ -56,7 +56,7 @@ def test_nothing_is_left_behind_after_a_map(
     assert (hooks(network), hooks(saliency._tail)) == before == (0, 0)
     assert not network.training
     with torch.no_grad():
-        assert torch.allclose(tail(early), network.logits(network.read_maps(maps).centre), atol=1e-5)
+        assert torch.allclose(tail(early), network.logits(network.read_maps(early, maps).centre), atol=1e-5)
 
 
 def test_hooks_are_gone_after_an_error_too(make_network: Callable[[int], FilmNetwork]) -> None:

@@ -110,7 +110,7 @@ def test_only_safetensors_in_the_folder_are_read(name: str, shipped: tuple[Path,
     "change",
     [
         {"axes": 8},
-        {"trunk": "regnetx_004"},
+        {"trunk": "resnet10t"},
         {"trunk": "no_such_trunk"},
         {"tags": ["normal"]},
         {"depth": 3},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -25,10 +26,12 @@ def network(make_network: Callable[[int], FilmNetwork]) -> FilmNetwork:
 def test_shapes(network: FilmNetwork) -> None:
     with torch.no_grad():
         reading = network(torch.zeros(3, 1, 64, 64))
-    assert tuple(reading.maps.shape) == (3, 368, 2, 2)
-    assert tuple(reading.pooled.shape) == (3, 368)
+    assert tuple(reading.maps.shape) == (3, 96, 2, 2)
+    assert tuple(reading.places.shape) == (3, 17, 4, 4)
+    assert tuple(reading.pooled.shape) == (3, 96 + 192 + 14)
     assert tuple(reading.centre.shape) == tuple(reading.radius.shape) == (3, 4)
     assert tuple(reading.presentation.shape) == (3, 5)
+    assert tuple(reading.projection.shape) == (3,)
     assert tuple(network.logits(reading.centre).shape) == (3, 14)
     assert tuple(network.logits(torch.zeros(3, 8, 4)).shape) == (3, 8, 14)
     assert tuple(network.tags(reading.centre).shape) == (3, 2)
@@ -37,17 +40,27 @@ def test_shapes(network: FilmNetwork) -> None:
 @pytest.mark.parametrize("side", [64, 96, 128])
 def test_the_network_reads_films_of_several_sizes(network: FilmNetwork, side: int) -> None:
     early, late = network.stages(torch.zeros(1, 1, side, side))
-    assert tuple(early.shape) == (1, 152, side // 16, side // 16)
-    assert tuple(late.shape) == (1, 368, side // 32, side // 32)
+    assert tuple(early.shape) == (1, 192, side // 16, side // 16)
+    assert tuple(late.shape) == (1, 96, side // 32, side // 32)
 
 
 def test_stages_and_heads_are_the_whole_forward_pass(network: FilmNetwork, stored: NDArray[np.uint8]) -> None:
     films = to_input(stored[:2], 64)
     with torch.inference_mode():
-        whole, parts = network(films), network.read_maps(network.stages(films)[1])
+        whole, parts = network(films), network.read_maps(*network.stages(films))
         trunk = network.trunk(films)  # timm's own path: the stages are all of it but its head
-    assert all(torch.equal(a, b) for a, b in zip(whole, parts, strict=True))
+    assert all(torch.equal(getattr(whole, f.name), getattr(parts, f.name)) for f in fields(whole))
     assert torch.allclose(trunk, whole.maps.mean((2, 3)), atol=1e-5)
+
+
+def test_peaks_by_hand() -> None:
+    places = torch.zeros(1, 17, 2, 2)
+    places[0, 3] = torch.tensor([[0.0, 0.0], [0.0, 4.0]])
+    peaks = FilmNetwork.peaks(places)
+    assert tuple(peaks.shape) == (1, 14)
+    assert peaks[0, 0].item() == pytest.approx(0.0, abs=1e-6)
+    # ln((3 + e^8) / 4) / 2: near the highest place, less what three empty ones take off.
+    assert peaks[0, 3].item() == pytest.approx(np.log((3 + np.exp(8.0)) / 4) / 2, abs=1e-5)
 
 
 def test_every_radius_is_above_the_floor(make_network: Callable[[int], FilmNetwork]) -> None:
@@ -60,11 +73,11 @@ def test_every_radius_is_above_the_floor(make_network: Callable[[int], FilmNetwo
 
 
 def test_a_new_network_has_one_radius_for_all_films() -> None:
-    network = FilmNetwork(Architecture("regnetx_002", 64, 4, tags=("normal",))).eval()
+    network = FilmNetwork(Architecture("test_resnet", 64, 4, tags=("normal",))).eval()
     with torch.no_grad():
         radius = network(torch.rand(2, 1, 64, 64)).radius
     assert radius.flatten().tolist() == pytest.approx([0.02 + np.log1p(np.exp(-1.5))] * 8)
-    assert network.source_offset.weight.shape == (1, 14)
+    assert network.domain_offset.weight.shape == (1, 14)
 
 
 def test_the_generalised_mean_by_hand() -> None:
@@ -115,7 +128,7 @@ def test_a_reading_is_the_mean_over_the_points(encoder: FilmEncoder, stored: NDA
     assert (reading.spread > 0).all()
     assert reading.presentation.sum() == pytest.approx(1.0)
     assert (reading.box.radius > 0.02).all()
-    assert (reading.pooled.shape, tuple(reading.maps.shape)) == ((368,), (152, 4, 4))
+    assert (reading.pooled.shape, tuple(reading.maps.shape)) == ((302,), (192, 4, 4))
 
 
 def test_a_box_read_before_is_read_again_from_its_centre_and_radius(

@@ -29,7 +29,7 @@ from rag_service.models.network import PRESENTATIONS, Architecture
 from rag_service.models.starter import load_starter
 from rag_service.training import __main__ as program
 from rag_service.training import augment, corpus, loop, losses
-from rag_service.training.corpus import SOURCES, UNKNOWN, Corpus, build, stored_film
+from rag_service.training.corpus import DOMAINS, SOURCES, UNKNOWN, Corpus, PlaceTargets, build, stored_film
 from rag_service.training.loop import Plan, Trainer, text_vectors
 
 PLAN = Plan(steps=3, batch=8, shifted=2, stages=((1.0, 64),))
@@ -39,8 +39,8 @@ PLAN = Plan(steps=3, batch=8, shifted=2, stages=((1.0, 64),))
 def _tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Four axes and a small trunk for every plan; torch's own generator is put back afterwards."""
 
-    def architecture(_: Plan, tags: tuple[str, ...], sources: tuple[str, ...]) -> Architecture:
-        return Architecture("regnetx_002", 64, 4, joint_width=8, tags=tags, sources=sources)
+    def architecture(_: Plan, tags: tuple[str, ...]) -> Architecture:
+        return Architecture("test_resnet", 64, 4, joint_width=8, place_width=8, tags=tags, domains=DOMAINS)
 
     monkeypatch.setattr(Plan, "architecture", architecture)
     state = torch.get_rng_state()
@@ -107,7 +107,7 @@ def films(count: int = 16, side: int = 96) -> Tensor:
 
 def augmented(batch: Tensor, seed: int) -> Tensor:
     strength, generator = augment.Strength(), seeded(seed)
-    moved = augment.geometry(batch, 64, strength, generator)
+    moved = augment.resample(batch, augment.geometry(len(batch), strength, generator), 64)
     return augment.occlusion(augment.acquisition(moved, strength, generator), strength, generator)
 
 
@@ -134,14 +134,14 @@ def test_films_are_never_mirrored_or_upside_down() -> None:
 def test_geometry_without_strength_only_resamples() -> None:
     still = augment.Strength(rotation_degrees=0.0, zoom=0.0, aspect=0.0, shift=0.0)
     batch = films(2, 64)
-    assert torch.allclose(augment.geometry(batch, 64, still, seeded()), batch, atol=1e-5)
+    assert torch.allclose(augment.resample(batch, augment.geometry(2, still, seeded()), 64), batch, atol=1e-5)
 
 
 def test_turning_a_round_spot_leaves_it_round() -> None:
     turned = augment.Strength(rotation_degrees=40.0, zoom=0.0, aspect=0.0, shift=0.0)
     across = torch.linspace(-1, 1, 64)
     spot = torch.exp(-(across[None] ** 2 + across[:, None] ** 2) / 0.1).expand(8, 1, 64, 64)
-    assert torch.allclose(augment.geometry(spot, 64, turned, seeded()), spot, atol=0.02)
+    assert torch.allclose(augment.resample(spot, augment.geometry(8, turned, seeded()), 64), spot, atol=0.02)
 
 
 def test_acquisition_without_strength_changes_nothing() -> None:
@@ -182,16 +182,21 @@ def noise_corpus(count: int = 12) -> Corpus:
     ]  # fmt: skip
     labels = rng.integers(0, 2, (count, 14)).astype(np.int8)
     labels[-2:] = UNKNOWN
+    outline = np.zeros((64, 64), np.uint8)
+    outline[16:48, 8:24] = 1
     return Corpus(
         films=rng.integers(0, 256, (count, 256, 256), np.uint8),
         labels=labels,
         tags=rng.integers(-1, 2, (count, 2)).astype(np.int8),
         tag_names=("normal", "lung"),
         presentation=np.array([UNKNOWN if p is None else PRESENTATIONS.index(p) for _, p in kinds], np.int8),
+        projection=np.array([i % 2 if s == "nih" else UNKNOWN for i, (s, _) in enumerate(kinds)], np.int8),
         source=np.array([SOURCES.index(s) for s, _ in kinds], np.int8),
+        domain=np.array([DOMAINS.index("openi/lateral" if p == "lateral" else s) for s, p in kinds], np.int8),
         split=np.array([Split.TRAIN.value] * count),
         texts=tuple("lungs" if i % 2 else "" for i in range(count)),
         studies=tuple(map(str, range(count))),
+        places={i: PlaceTargets({2: outline, 14: outline}) for i, (s, _) in enumerate(kinds) if s == "nih"},
     )
 
 
@@ -270,7 +275,9 @@ def test_spoilt_films_lose_their_findings(tmp_path: Path) -> None:
         batch.presentation == PRESENTATIONS.index("inverted")
     )
     assert (batch.labels[spoilt] == UNKNOWN).all()
+    assert (batch.projection[spoilt] == UNKNOWN).all()
     assert not batch.texts[spoilt].any()
+    assert not spoilt[batch.placed].any()
 
 
 def test_texts_are_encoded_once(tmp_path: Path) -> None:
@@ -334,7 +341,8 @@ def shared(tmp_path: Path) -> Path:
         folder / "cohen" / "metadata.csv",
         [{"file": f"{p}.png", "patientid": p, **sick} for p in names("cohen", Split.TRAIN, 2, "c")],
     )
-    table(folder / "rocov2" / "captions.csv", [{"file": f"{p}.png", "caption": "A film."} for p in ("r1", "r2", "r3")])
+    captions = {"r1": "A left pleural effusion.", "r2": "A film.", "r3": "A film."}
+    table(folder / "rocov2" / "captions.csv", [{"file": f"{p}.png", "caption": c} for p, c in captions.items()])
     table(folder / "not_chest" / "captions.csv", [{"file": f"{p}.png"} for p in ("b1", "b2", "b3")])
     return folder
 
@@ -358,9 +366,15 @@ def test_a_corpus_is_every_film_of_every_source(shared: Path, tmp_path: Path, mo
     assert (known["Pleural Effusion"], known["Lung Lesion"], known["Edema"], known["Fracture"]) == (1, 1, 0, UNKNOWN)
     assert built.tags[nih].tolist() == [UNKNOWN, UNKNOWN]
     roco = np.flatnonzero(built.source == SOURCES.index("rocov2"))
-    assert (built.labels[roco] == UNKNOWN).all()
+    effusion = FINDINGS.index("Pleural Effusion")
+    assert built.labels[roco, effusion].tolist() == [1, UNKNOWN, UNKNOWN]
+    assert built.labels[roco[0], [0, 2]].tolist() == [0, 0]  # what the caption leaves out
+    assert (built.labels[roco[1:]] == UNKNOWN).all()
     assert (built.presentation[roco] == UNKNOWN).all()
-    assert {built.texts[i] for i in roco} == {"A film."}
+    assert [built.texts[i] for i in roco] == ["A left pleural effusion.", "A film.", "A film."]
+    assert built.domain[[0, 8]].tolist() == [DOMAINS.index("openi")] * 2
+    assert (built.domain == DOMAINS.index("openi/lateral")).sum() == 1
+    assert built.projection[built.rows(Split.TRAIN, "nih")].tolist() == [0, 0, 0]
     assert built.films[0].tolist() == stored_film(shared / "openi" / f"{built.studies[0]}.png").tolist()
 
 
@@ -393,7 +407,7 @@ def test_the_whole_program(shared: Path, tmp_path: Path, monkeypatch: pytest.Mon
     assert program.main(["pack", *common, "--steps", "2", "--version", "9"]) == 0
     assert asked == [1]
     encoder = load_encoder(out)
-    assert encoder.record.id.startswith("box-latent-regnet@9-")
+    assert encoder.record.id.startswith("box-latent-resnet@9-")
     calibration = load_calibration(out, encoder.record.id)
     assert calibration.sample == "openi/calibration: 6 frontal films"
     assert all(e.calibrator.kind == "platt" and e.reliability is not Reliability.RELIABLE for e in calibration.findings.values())
