@@ -31,6 +31,7 @@ _PROVENANCE: Final[dict[str, Any]] = {
     "film": "5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef",
     "lateral": None,
     "view_fusion": None,
+    "concepts": "2f61c0d95b7e48a31d06f2b94c8e57a0139bd6e4f8a2c75310be94d7f6a8c1e2",
 }
 _FINDING: Final[dict[str, Any]] = {
     "id": "f1",
@@ -59,7 +60,11 @@ DRAFT: Final[dict[str, Any]] = {
     "impression": "Small right pleural effusion.",
     "not_assessed": [{"label": "Fracture", "reason": "too_few_cases_to_calibrate", "possible": False, "p": 0.03}],
     "similar_cases": [_SIMILAR],
-    "out_of_distribution": {"score": 0.31, "threshold": 0.9},
+    "out_of_distribution": {
+        "score": -5.2,
+        "threshold": 3.4,
+        "scores": {"radius": -2.7, "knn": 0.6, "mahalanobis": 0.67, "energy": -2.2, "presentation": -9.1},
+    },
     "checks": {"views": ["frontal", "lateral"], "every_sentence_cited": True, "near_duplicates_excluded": 0},
     "coverage": [{"label": "Pleural Effusion", "cases": 412}],
     "provenance": {

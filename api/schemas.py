@@ -127,8 +127,9 @@ class SimilarCase(Schema):
 class OutOfDistribution(Schema):
     """How far the film lies from those the model learned from."""
 
-    score: float
-    threshold: float
+    score: float = Field(description="Log-odds that the film is unlike them, joined from `scores`.")
+    threshold: float = Field(description="From here up nothing is drafted.")
+    scores: dict[str, float] = Field(description="Each score by name; all rise with unlikeness.")
 
 
 class Coverage(Schema):
@@ -150,6 +151,7 @@ class Provenance(Schema):
     film: str
     lateral: str | None
     view_fusion: str | None
+    concepts: str | None
 
 
 class Draft(Schema):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +13,9 @@ from knowledge_base.records import digest
 from rag_service.datasets import openi
 from rag_service.datasets.films import DatasetError
 from rag_service.errors import FilmError
+from rag_service.gate import OutOfDistribution
 from rag_service.imaging.decode import decode
+from rag_service.imaging.film import Film
 from rag_service.service import Reader
 
 SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".dcm"})
@@ -29,23 +32,31 @@ def pictures(folder: Path, projection: str | None) -> list[Path]:
     return found
 
 
-def measure(paths: list[Path], reader: Reader) -> dict[str, Any]:
+def judged(film: Callable[[], Film], reader: Reader) -> tuple[tuple[str, ...], OutOfDistribution | None]:
+    """Why a picture is turned away, and its scores; of one that cannot be decoded the error's code, and no scores."""
+    try:
+        decoded = film()
+    except FilmError as error:
+        return (error.code,), None
+    verdict = reader.gate.judge(decoded, reader.encoder.read(decoded))
+    return verdict.reasons, verdict.out_of_distribution
+
+
+def tally(reasons: Sequence[tuple[str, ...]]) -> dict[str, Any]:
     """Share turned away with its denominator, and how often each reason was given (a picture may have several)."""
-    reasons: Counter[str] = Counter()
-    away = 0
-    for path in tqdm(paths, desc="reading pictures", unit="picture"):
-        try:
-            film = decode(path.read_bytes())
-        except FilmError as error:
-            found: tuple[str, ...] = (error.code,)
-        else:
-            found = reader.gate.judge(film, reader.encoder.read(film)).reasons
-        away += bool(found)
-        reasons.update(found)
+    counts = Counter(reason for found in reasons for reason in found)
+    away = sum(map(bool, reasons))
+    return {"turned_away": away / len(reasons), "n": len(reasons), "reasons": dict(counts.most_common())}
+
+
+def measure(paths: list[Path], reader: Reader) -> dict[str, Any]:
+    """The tally of these pictures, signed."""
+    reasons = [
+        judged(lambda path=path: decode(path.read_bytes()), reader)[0]  # type: ignore[misc]
+        for path in tqdm(paths, desc="reading pictures", unit="picture")
+    ]
     return {
-        "turned_away": away / len(paths),
-        "n": len(paths),
-        "reasons": dict(reasons.most_common()),
+        **tally(reasons),
         "signature": {"pictures": digest(sorted(p.name for p in paths)), "model": reader.encoder.record.id},
     }
 

@@ -56,7 +56,9 @@ class Source:
 
 
 def load(folder: Path, encoder: FilmEncoder, limit: int | None, seed: int) -> list[Source]:
-    """Every source present under `folder`; of each split at most `limit` films, drawn by `seed`. DatasetError under two.
+    """Every source present under `folder`; of each split at most `limit` films, drawn by `seed`.
+
+    DatasetError when fewer than two are present, or one has no frontal film to train on or to test on.
 
     Of films whose source does not say how they lie, those are kept that the network takes for frontals.
     """
@@ -64,7 +66,9 @@ def load(folder: Path, encoder: FilmEncoder, limit: int | None, seed: int) -> li
     for name, reader in READERS.items():
         if (folder / name).is_dir():
             rows = [r for r in reader(folder / name) if r.presentation in {"frontal", None}]
-            parts = (_part(_drawn(rows, split, limit, seed), encoder) for split in (Split.TRAIN, Split.TEST))
+            parts = (
+                _part(name, _drawn(rows, split, limit, seed), split, encoder) for split in (Split.TRAIN, Split.TEST)
+            )
             found.append(Source(name, *parts))
     if len(found) < 2:
         raise DatasetError(f"{folder.name}/ holds fewer than two of {', '.join(READERS)}")
@@ -147,10 +151,15 @@ def _drawn(rows: Sequence[FilmRow], split: Split, limit: int | None, seed: int) 
     return [kept[i] for i in sorted(chosen.tolist())]
 
 
-def _part(rows: Sequence[FilmRow], encoder: FilmEncoder) -> Part:
+def _part(name: str, rows: Sequence[FilmRow], split: Split, encoder: FilmEncoder) -> Part:
+    nothing = DatasetError(f"{name}/ holds no frontal film of the {split} split")
+    if not rows:
+        raise nothing
     read = readings.read(rows, encoder)
     frontal = read.presentation.argmax(1) == PRESENTATIONS.index("frontal")
     kept = [i for i, r in enumerate(rows) if r.presentation == "frontal" or frontal[i]]
+    if not kept:
+        raise nothing
     chosen = tuple(rows[i] for i in kept)
     return Part(chosen, read.at(kept), labels(chosen))
 

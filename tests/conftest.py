@@ -9,9 +9,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from rag_service.gate import Gate, GateThresholds
 from rag_service.models.catalogue import ModelRecord
 from rag_service.models.encoder import FilmEncoder
 from rag_service.models.network import Architecture, FilmNetwork
+from rag_service.ood import NEIGHBOURS, SCORES, Combination, Reference
 
 TINY = Architecture("test_resnet", 64, 4, joint_width=8, place_width=8, tags=("normal", "lung"), domains=("openi",))
 
@@ -50,3 +52,17 @@ def stored() -> NDArray[np.uint8]:
         grey = np.exp(-((across - x) ** 2 + (down - y) ** 2) / size**2) + 0.2 * rng.random((256, 256))
         films.append(np.rint(255 * grey / grey.max()).astype(np.uint8))
     return np.stack(films)
+
+
+@pytest.fixture(scope="session")
+def open_gate() -> Callable[[str, int], Gate]:
+    """A gate by model and width of its features that turns no film away; its combined score is the Mahalanobis distance."""
+
+    def make(model: str, width: int) -> Gate:
+        axes = np.eye(2, width)
+        reference = Reference(np.zeros(width), axes, np.ones(2), 1.0, np.zeros((NEIGHBOURS, 2)))
+        nothing, one = dict.fromkeys(SCORES, 0.0), dict.fromkeys(SCORES, 1.0)
+        combination = Combination(nothing, one, {**nothing, "mahalanobis": 1.0}, 0.0)
+        return Gate(GateThresholds(model, {}, combination, 1e9, "ab" * 32, 0.01), reference)
+
+    return make

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from rag_service.datasets import corrections
 from rag_service.datasets.films import DatasetError, FilmRow, read_table
 
 SOURCE: Final = "nih"
@@ -131,7 +132,7 @@ def _film(path: Path, row: Mapping[str, str], patient: str, names: str) -> FilmR
         study=Path(row.get("image") or path.name).stem,
         patient=patient,
         labels=labels(names, row.get("rsna_opacity", "")),
-        presentation="frontal",
+        presentation=corrections.presentation(path, "frontal"),
         view=row["view"] or None,
         sex=row.get("sex") or None,
         age_years=_age(row.get("age", "")),

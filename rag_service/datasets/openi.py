@@ -17,7 +17,7 @@ from xml.etree.ElementTree import ParseError
 
 from defusedxml import DefusedXmlException, ElementTree
 
-from rag_service.datasets import mesh
+from rag_service.datasets import corrections, mesh
 from rag_service.datasets.films import DatasetError, FilmRow, read_table
 
 SOURCE = "openi"
@@ -110,7 +110,7 @@ def _film(path: Path, study: str, row: Mapping[str, str], report: Report | None)
         labels=report.labels if report else {},
         tags=report.tags if report and report.labels else None,
         text=report.text if report else "",
-        presentation=projection,
+        presentation=corrections.presentation(path, projection),
         view=projection,
         sex=row.get("sex") or None,
         manufacturer=row.get("manufacturer") or None,

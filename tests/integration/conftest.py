@@ -15,12 +15,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors.numpy import save_file
 
 from knowledge_base.findings import FINDINGS
 from rag_service.calibration import Calibration, FindingCalibration, Reliability, Tiers
 from rag_service.calibrators import Platt
-from rag_service.gate import GateThresholds
+from rag_service.gate import Gate
 from rag_service.models.encoder import FilmEncoder, load_encoder
 from rag_service.models.network import FilmNetwork
 from rag_service.training.export import export
@@ -113,7 +112,8 @@ def even_calibration(model: str, reliability: Reliability = Reliability.RELIABLE
     """Calibrated p is the raw score; stated from 0.75, possible from 0.4, denied to 0.35."""
     entry = FindingCalibration(
         calibrator=Platt(1.0, 0.0), state=0.75, possible=0.4, flag=0.4, accurate=0.5, deny=0.35,
-        reliability=reliability, positives=2, films=4, auroc=0.8, scores=(0.1, 0.3, 0.6, 0.9), outcomes=(0, 0, 1, 1),
+        reliability=reliability, positives=20, films=40, auroc=0.8,
+        scores=tuple(i / 40 for i in range(40)), outcomes=(0,) * 20 + (1,) * 20,
     )  # fmt: skip
     names = dict.fromkeys(FINDINGS, entry)
     return Calibration(model, names, Tiers(0.75, 0.5, 1.0, 1.0, 9.0), ("Edema",) * 4, "made by hand")
@@ -126,15 +126,18 @@ def calibration(tiny_encoder: FilmEncoder) -> Calibration:
 
 
 @pytest.fixture(scope="session")
-def whole_model(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, tiny_encoder: FilmEncoder) -> Path:
+def whole_model(
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_model: Path,
+    tiny_encoder: FilmEncoder,
+    open_gate: Callable[[str, int], Gate],
+) -> Path:
     """A model folder with everything a reader of films needs: the tiny network, its calibration, its gate."""
     folder = tmp_path_factory.mktemp("whole-model")
     for part in tiny_model.iterdir():
         shutil.copy(part, folder)
     width = tiny_encoder.network.norm.normalized_shape[0]
-    gate = folder / "gate.safetensors"
-    save_file({"mean": np.zeros(width, np.float32), "whitening": np.eye(width, dtype=np.float32)}, gate)
     model = tiny_encoder.record.id
-    GateThresholds(model, {}, 1e9, hashlib.sha256(gate.read_bytes()).hexdigest(), 0.01).save(folder)
+    open_gate(model, width).save(folder)
     even_calibration(model).save(folder)
     return folder

@@ -32,7 +32,7 @@ from rag_service import errors, wiring
 from rag_service.calibration import Calibration, FindingCalibration, Reliability, Tiers
 from rag_service.calibrators import Platt
 from rag_service.explain.saliency import Saliency
-from rag_service.gate import Gate, GateThresholds
+from rag_service.gate import Gate
 from rag_service.imaging.film import Film
 from rag_service.models.encoder import FilmEncoder, FilmReading
 from rag_service.models.network import PRESENTATIONS
@@ -93,11 +93,11 @@ def calibration() -> Calibration:
 class House:
     """A service with everything it is made of."""
 
-    def __init__(self, encoder: FilmEncoder, words: Any, stored: NDArray[np.uint8]) -> None:
+    def __init__(self, encoder: FilmEncoder, words: Any, stored: NDArray[np.uint8], gate: Gate) -> None:
         self.encoder, self.words, self.stored = encoder, words, stored
         self.store: Any = MemoryStore()
         self.calibration = calibration()
-        self.limits = GateThresholds("tiny", {}, 1e6, "ab" * 32, 0.005)
+        self.limits, self.reference = gate.thresholds, gate.reference
         self.views: ViewFusion | None = None
         self.plan = wiring.layout(encoder.record.id, 4)
         wiring.open_collections(self.store, self.plan)
@@ -114,7 +114,7 @@ class House:
 
     @cached_property
     def service(self) -> RadiographService:
-        gate = Gate(self.limits, np.zeros(368, np.float32), np.eye(368, dtype=np.float32))
+        gate = Gate(self.limits, self.reference)
         reader = Reader(self.encoder, self.calibration, gate, Saliency(self.encoder.network), self.views)
         return RadiographService(reader, wiring.build_memory(self.store, self.encoder, self.words))
 
@@ -132,10 +132,16 @@ PASSAGES = cache(lambda: load_passages()[::4])
 
 
 @pytest.fixture
-def house(encoder: FilmEncoder, words: Any, stored: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> House:
+def house(
+    encoder: FilmEncoder,
+    words: Any,
+    stored: NDArray[np.uint8],
+    open_gate: Callable[[str, int], Gate],
+    monkeypatch: pytest.MonkeyPatch,
+) -> House:
     monkeypatch.setattr(wiring, "load_passages", PASSAGES)
     monkeypatch.setattr(starter, "load_passages", PASSAGES)
-    return House(encoder, words, stored)
+    return House(encoder, words, stored, open_gate("tiny", 368))
 
 
 def as_bytes(draft: Draft) -> bytes:
@@ -171,7 +177,10 @@ def test_every_silence_has_its_reason(house: House) -> None:
 def test_the_same_film_and_index_give_the_same_bytes(house: House, words: Any, stored: NDArray[np.uint8]) -> None:
     first = as_bytes(house.draft(prompt="effusion?"))
     assert as_bytes(house.draft(prompt="effusion?")) == first
-    assert as_bytes(House(house.encoder, words, stored).draft(prompt="effusion?")) == first
+    assert (
+        as_bytes(House(house.encoder, words, stored, Gate(house.limits, house.reference)).draft(prompt="effusion?"))
+        == first
+    )
     assert as_bytes(house.draft()) != first
 
 
@@ -381,7 +390,7 @@ def test_a_model_without_fusion_reads_no_laterals(house: House, views: dict[str,
 
 
 def test_an_abstention_names_the_lateral_too(house: House, views: dict[str, str]) -> None:
-    views["1"], house.limits = "lateral", replace(house.limits, distance=0.0)
+    views["1"], house.limits = "lateral", replace(house.limits, limit=0.0)
     draft = house.draft(lateral=film(house.stored, 1))
     assert (draft.status, draft.abstain_reasons) == ("abstained", ("out_of_distribution",))
     assert draft.provenance.lateral == digest_of(film(house.stored, 1))
@@ -389,7 +398,7 @@ def test_an_abstention_names_the_lateral_too(house: House, views: dict[str, str]
 
 @pytest.mark.parametrize("reason", ["lateral", "out_of_distribution"])
 def test_a_film_that_is_turned_away_gets_reasons_and_nothing_else(house: House, reason: str) -> None:
-    away = {"lateral": {"presentation": {"lateral": 0.0}}, "out_of_distribution": {"distance": 0.0}}
+    away = {"lateral": {"presentation": {"lateral": 0.0}}, "out_of_distribution": {"limit": 0.0}}
     house.limits = replace(house.limits, **away[reason])
     draft = house.draft()
     assert (draft.status, draft.abstain_reasons) == ("abstained", (reason,))

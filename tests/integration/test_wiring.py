@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from safetensors.numpy import save_file
 
 from knowledge_base.findings import FINDINGS
 from knowledge_base.memory import MemoryStore
@@ -21,7 +18,7 @@ from rag_service import wiring
 from rag_service.calibration import Calibration, FindingCalibration, Reliability, Tiers
 from rag_service.calibrators import Platt
 from rag_service.errors import BadWeights, IndexModelMismatch
-from rag_service.gate import REFERENCE_FILE, GateThresholds
+from rag_service.gate import REFERENCE_FILE, Gate
 from rag_service.models import text
 from rag_service.models.network import FilmNetwork
 from rag_service.settings import Settings
@@ -29,18 +26,15 @@ from rag_service.training.export import export
 
 
 @pytest.fixture
-def weights(make_network: Callable[[int], FilmNetwork], tmp_path: Path) -> Path:
+def weights(make_network: Callable[[int], FilmNetwork], open_gate: Callable[[str, int], Gate], tmp_path: Path) -> Path:
     """A model folder: exported network, its calibration and the gate's reference."""
     network, folder = make_network(0), tmp_path / "weights"
     torch.save({"averaged": network.state_dict()}, tmp_path / "checkpoint.pt")
     record = export(tmp_path / "checkpoint.pt", network.architecture, "1", folder)
-    arrays = {"mean": np.zeros(368, np.float32), "whitening": np.eye(368, dtype=np.float16)}
-    save_file(arrays, folder / REFERENCE_FILE)
-    reference = hashlib.sha256((folder / REFERENCE_FILE).read_bytes()).hexdigest()
+    open_gate(record.id, 368).save(folder)
     entry = FindingCalibration(
         Platt(1.0, 0.0), 0.5, 0.5, 0.5, 0.5, 0.1, Reliability.TOO_FEW, 1, 2, None, (0.1, 0.9), (0, 1)
     )
-    GateThresholds(record.id, {"lateral": 0.9}, 9.0, reference, 0.005).save(folder)
     findings = dict.fromkeys(FINDINGS, entry)
     Calibration(record.id, findings, Tiers(0.9, 0.6, 1.0, 1.0, 9.0), ("a", "b", "c", "d"), "none").save(folder)
     return folder

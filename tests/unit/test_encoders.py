@@ -154,9 +154,7 @@ def test_features_are_the_reference_models_own(tiny: Tiny, stored: NDArray[np.ui
     assert not torch.allclose(found.pooled[0], found.pooled[1], atol=1e-6)
 
 
-def test_a_film_is_seen_the_same_alone_and_in_a_batch_and_in_either_type(
-    tiny: Tiny, stored: NDArray[np.uint8]
-) -> None:
+def test_a_film_is_seen_the_same_alone_and_in_a_batch_and_in_either_type(tiny: Tiny, stored: NDArray[np.uint8]) -> None:
     extractor = loaded(tiny)
     together = extractor.features(stored[:3])
     again = extractor.features(stored[:3])
@@ -172,7 +170,9 @@ def test_an_altered_weight_or_configuration_is_refused(tiny: Tiny) -> None:
         path = tiny.folder / file
         whole = path.read_bytes()
         path.write_bytes(whole[:-1])
-        with pytest.raises(BadWeights, match=rf"{file} of {tiny.record.name}: expected sha256 {expected}, found [0-9a-f]"):
+        with pytest.raises(
+            BadWeights, match=rf"{file} of {tiny.record.name}: expected sha256 {expected}, found [0-9a-f]"
+        ):
             loaded(tiny)
         path.unlink()
         with pytest.raises(BadWeights, match=f"expected sha256 {expected}, found no file"):
@@ -194,7 +194,9 @@ def test_a_missing_tensor_is_never_made_up(tiny: Tiny) -> None:
 
 def test_weights_that_are_not_finite_are_named(tiny: Tiny, stored: NDArray[np.uint8]) -> None:
     path = tiny.folder / tiny.record.weights
-    save_file({k: torch.full_like(v, torch.nan) if v.is_floating_point() else v for k, v in load_file(path).items()}, path)
+    save_file(
+        {k: torch.full_like(v, torch.nan) if v.is_floating_point() else v for k, v in load_file(path).items()}, path
+    )
     record = write_record(replace(tiny.record, sha256=None), tiny.folder)
     with pytest.raises(BadWeights, match=rf"{record.id} produced numbers that are not finite"):
         loaded(tiny).features(stored[:1])

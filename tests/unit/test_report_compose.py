@@ -327,7 +327,7 @@ DRAFT = Draft(
         SimilarCase("12345678-rest", 0.05, 0.873, ("Edema", "Fracture"), "There is edema.", None),
         SimilarCase("87654321-rest", 0.04, None, (), "Clear.", "1.png"),
     ),
-    out_of_distribution=OutOfDistribution(1.23456789, 2.0),
+    out_of_distribution=OutOfDistribution(1.23456789, 2.0, {"knn": 0.5}),
     checks={"every_sentence_cited": True, "damaged_records": 0},
     coverage=(Coverage("Edema", 7),),
     provenance=PROVENANCE,
@@ -407,7 +407,7 @@ def test_json_numbers_have_six_places_and_enums_are_words() -> None:
         "tier": "medium",
         "set": ["present", "absent"],
     }
-    assert json["out_of_distribution"] == {"score": 1.234568, "threshold": 2.0}
+    assert json["out_of_distribution"] == {"score": 1.234568, "threshold": 2.0, "scores": {"knn": 0.5}}
     assert json["findings"][0]["citations"][0]["similarity"] == 0.876543
     assert (type(json["status"]), json["status"], json["findings"][0]["polarity"]) == (str, "draft", "positive")
     assert (json["findings"][0]["laterality"], json["findings"][1]["boxes"]) == ("left", None)

@@ -31,6 +31,7 @@ from rag_service.training import __main__ as program
 from rag_service.training import augment, corpus, loop, losses
 from rag_service.training.corpus import DOMAINS, SOURCES, UNKNOWN, Corpus, PlaceTargets, build, stored_film
 from rag_service.training.loop import Plan, Trainer, text_vectors
+from rag_service.views import load_views
 
 PLAN = Plan(steps=3, batch=8, shifted=2, stages=((1.0, 64),))
 
@@ -410,13 +411,19 @@ def test_the_whole_program(shared: Path, tmp_path: Path, monkeypatch: pytest.Mon
     assert encoder.record.id.startswith("box-latent-resnet@9-")
     calibration = load_calibration(out, encoder.record.id)
     assert calibration.sample == "openi/calibration: 6 frontal films"
-    assert all(e.calibrator.kind == "platt" and e.reliability is not Reliability.RELIABLE for e in calibration.findings.values())
+    assert all(
+        e.calibrator.kind == "platt" and e.reliability is not Reliability.RELIABLE
+        for e in calibration.findings.values()
+    )
     assert calibration.findings["Cardiomegaly"].films == 6
     assert len(calibration.axis_names) == 4
     assert {n.rpartition(" ")[0] for n in calibration.axis_names} <= {*FINDINGS, "cardiomegaly", "normal"}
     limits = load_gate(out, encoder.record.id).thresholds.presentation
     assert set(limits) == set(PRESENTATIONS) - {"frontal"}
     assert all(0.5 <= limit <= 1.0 for limit in limits.values())
+    views = load_views(out, encoder.record.id)
+    assert views is not None and views.sample == "openi/calibration: 0 studies with both views"
+    assert {(v.frontal, v.lateral, v.offset) for v in views.findings.values()} == {(1.0, 0.0, 0.0)}
     starter = load_starter(out, encoder.record.id, text.NAME)
     assert len(starter.studies) == 13
     assert list(starter.studies) == sorted(starter.studies)
