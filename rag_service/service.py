@@ -186,9 +186,10 @@ class RadiographService:
         watch = watch or Stopwatch()
         film = self.decode(request.film)
         watch.lap("decode")
-        reading, lateral = self._with_lateral(self._reader.encoder.read(film), request.lateral)
+        frontal = self._reader.encoder.read(film)
+        reading, lateral = self._with_lateral(frontal, request.lateral)
         watch.lap("encode")
-        verdict = self._reader.gate.judge(film, reading)
+        verdict = self._reader.gate.judge(film, frontal)  # its energy is the frontal's own, whatever the lateral shows
         if verdict.reasons:
             return self._abstained(film, lateral, verdict)
         decisions = self._decisions(reading)
