@@ -12,8 +12,10 @@ from typing import Any
 
 from knowledge_base.errors import StoreError
 from rag_service import settings as environment
+from rag_service.calibration import Calibration, load_calibration
 from rag_service.datasets.films import DatasetError, Split
 from rag_service.errors import BadWeights, ServiceError
+from rag_service.models.catalogue import load_record
 from rag_service.settings import Settings, SettingsError
 
 Result = tuple[dict[str, Any], str]
@@ -45,8 +47,47 @@ def _labels(settings: Settings, options: argparse.Namespace) -> Result:
     predictions = labels.predict(films.read(options.folder, options.split), reader.encoder, reader.calibration)
     if options.predictions:
         labels.write_predictions(predictions, options.predictions)
+    if options.raw_scores:
+        labels.write_raw_scores(predictions, reader.encoder.record.id, options.raw_scores)
     result = labels.measure(predictions, reader.calibration, reader.encoder.record.id, options.seed)
     return result, labels.table(result)
+
+
+def _calibration(settings: Settings, options: argparse.Namespace) -> Result:
+    from eval import calibration, films, labels
+    from rag_service.wiring import build_reader
+
+    reader = build_reader(settings)
+    predictions = labels.predict(films.read(options.folder, options.split or Split.TEST), reader.encoder, reader.calibration)
+    result = calibration.measure(predictions, reader.calibration, options.seed)
+    return result, calibration.table(result)
+
+
+def _recalibrate(settings: Settings, options: argparse.Namespace) -> Result:
+    from eval import recalibrate, site_scores
+    from rag_service.operating_points import Target
+
+    shipped = _shipped(settings)
+    own = site_scores.read(options.scores, shipped.model)
+    wished = (options.sensitivity, options.specificity)
+    target = None if wished == (None, None) else Target(*wished)
+    fitted = recalibrate.refit(own, shipped, target)
+    result = recalibrate.measure(own, shipped, target, fitted)
+    return result, recalibrate.table(result, recalibrate.write(fitted, options.out))
+
+
+def _drift(settings: Settings, options: argparse.Namespace) -> Result:
+    from eval import drift, site_scores
+
+    shipped = _shipped(settings)
+    result = drift.measure(site_scores.read(options.scores, shipped.model), shipped)
+    return result, drift.table(result)
+
+
+def _shipped(settings: Settings) -> Calibration:
+    """The model's own calibration, without the site's."""
+    folder = Path(settings.model_folder)
+    return load_calibration(folder, load_record(folder).id)
 
 
 def _retrieval(settings: Settings, options: argparse.Namespace) -> Result:
@@ -86,6 +127,15 @@ def _gate(settings: Settings, options: argparse.Namespace) -> Result:
 
     result = gate.measure(gate.pictures(options.folder, options.projection), build_reader(settings))
     return result, gate.table(result)
+
+
+def _ood(settings: Settings, options: argparse.Namespace) -> Result:
+    from eval import ood, ood_sets
+    from rag_service.wiring import build_reader
+
+    sets = ood_sets.sets(options.folder, options.limit, options.seed)
+    result = ood.measure(sets, build_reader(settings), options.seed)
+    return result, ood.table(result)
 
 
 def _speed(settings: Settings, options: argparse.Namespace) -> Result:
@@ -197,10 +247,14 @@ def _concepts(settings: Settings, options: argparse.Namespace) -> Result:
 
 _TASKS: dict[str, Callable[[Settings, argparse.Namespace], Result]] = {
     "labels": _labels,
+    "calibration": _calibration,
+    "recalibrate": _recalibrate,
+    "drift": _drift,
     "retrieval": _retrieval,
     "labeler": _labeler,
     "grounding": _grounding,
     "gate": _gate,
+    "ood": _ood,
     "speed": _speed,
     "lateral": _lateral,
     "bl-tta": _bl_tta,
@@ -224,6 +278,12 @@ def _at_least_one(text: str) -> int:
     return int(text)
 
 
+def _share(text: str) -> float:
+    if not 0.0 < float(text) <= 1.0:
+        raise ValueError(text)
+    return float(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--json", type=Path, help="write the result to this file")
@@ -235,6 +295,13 @@ def _parser() -> argparse.ArgumentParser:
     tasks = parser.add_subparsers(dest="task", required=True)
     labels = tasks.add_parser("labels", parents=[common, of_films], help="the 14 findings from films alone")
     labels.add_argument("--predictions", type=Path, help="write a CSV of probabilities: file, one column a label")
+    labels.add_argument(
+        "--raw-scores", type=Path, help="write a CSV for recalibrate: scores before calibration, and labels"
+    )
+    tasks.add_parser("calibration", parents=[common, of_films], help="calibrators, conformal sets, tiers")
+    _add_recalibrate(tasks.add_parser("recalibrate", parents=[common], help="a site refits on its own labelled films"))
+    moved = tasks.add_parser("drift", parents=[common], help="do a site's scores look like the calibration films'?")
+    moved.add_argument("scores", type=Path, help="CSV of raw scores, as labels --raw-scores writes it")
     tasks.add_parser("retrieval", parents=[common, of_films], help="are near cases alike?")
     tasks.add_parser("grounding", parents=[common, of_films], help="boxes against radiologists' boxes")
     tasks.add_parser("lateral", parents=[common, of_films], help="what a lateral adds; frontal told from lateral")
@@ -249,6 +316,9 @@ def _parser() -> argparse.ArgumentParser:
     gate = tasks.add_parser("gate", parents=[common], help="which pictures of a folder are turned away")
     gate.add_argument("folder", type=Path)
     gate.add_argument("--projection", choices=("frontal", "lateral"), help="of an Open-i folder, only these")
+    ood = tasks.add_parser("ood", parents=[common], help="usual frontals told from outliers, by kind and by score")
+    ood.add_argument("folder", type=Path, help="holds openi/, nih/, not_chest/ ..., or pictures and labels.csv")
+    ood.add_argument("--limit", type=_at_least_one, help="at most so many pictures of each set, drawn by seed")
     speed = tasks.add_parser("speed", parents=[common], help="time and memory of the running service")
     speed.add_argument(
         "--repeats", type=_at_least_one, default=20, help="drafts, and searches by words, that are timed"
@@ -258,6 +328,16 @@ def _parser() -> argparse.ArgumentParser:
     _add_shift(tasks.add_parser("shift", parents=[common, of_films], help="device, finding and population changed"))
     _add_ablations(tasks.add_parser("ablations", parents=[common], help="what each part of the box head is worth"))
     return parser
+
+
+def _add_recalibrate(recalibrate: argparse.ArgumentParser) -> None:
+    recalibrate.add_argument("scores", type=Path, help="CSV of raw scores and labels, as labels --raw-scores writes it")
+    recalibrate.add_argument(
+        "--out", type=Path, default=Path("build/site"), help="folder to write site-calibration.json in"
+    )
+    wish = recalibrate.add_mutually_exclusive_group()
+    wish.add_argument("--sensitivity", type=_share, help="operating points at this sensitivity, instead of best F1")
+    wish.add_argument("--specificity", type=_share, help="operating points at this specificity, instead of best F1")
 
 
 def _add_shift(shift: argparse.ArgumentParser) -> None:

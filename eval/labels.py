@@ -6,65 +6,71 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from eval import films, scores
-from knowledge_base.findings import FINDINGS, NO_FINDING, Polarity
-from rag_service.calibration import Calibration, Tier
+from eval import films, readings, scores, tiers
+from knowledge_base.findings import FINDINGS
+from rag_service.calibration import Calibration
 from rag_service.datasets.films import FilmRow
-from rag_service.imaging.decode import decode
 from rag_service.models.encoder import BL_TTA_SAMPLES, FilmEncoder
 
 Floats = NDArray[np.float64]
 
+_FIGURES: Final = ("p", "raw", "spread", "radius")
+
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Calibrated probabilities (n, 14) and mean box radius (n,) of n films, row by row with `rows`."""
+    """Of n films, row by row with `rows`: calibrated probabilities, raw scores and their BL-TTA deviation (n, 14), mean box
+    radius (n,)."""
 
     rows: tuple[FilmRow, ...]
     p: Floats
+    raw: Floats
+    spread: Floats
     radius: Floats
 
 
 @dataclass(frozen=True, eq=False)
 class Studies:
-    """Films gathered by study: mean probability (m, 14), labels (m, 14) with NaN for unknown, mean radius, patients."""
+    """Films gathered by study: labels (m, 14) with NaN for unknown, the means of what was predicted, patients."""
 
-    p: Floats
     labels: Floats
+    p: Floats
+    raw: Floats
+    spread: Floats
     radius: Floats
     patients: tuple[str, ...]
 
 
 def predict(rows: Sequence[FilmRow], encoder: FilmEncoder, calibration: Calibration) -> Predictions:
     """Read every film as the service would."""
-    found = [encoder.read(decode(r.path.read_bytes())) for r in tqdm(rows, desc="reading films", unit="film")]
-    raw = np.stack([f.probabilities for f in found])
-    return Predictions(tuple(rows), calibration.probabilities(raw), np.array([f.box.radius.mean() for f in found]))
+    found = readings.read(rows, encoder)
+    p = calibration.probabilities(found.scores)
+    return Predictions(tuple(rows), p, found.scores, found.spread, found.radius.mean(1))
 
 
 def scorable(predictions: Predictions) -> Predictions:
     """Only the films whose source labels them."""
     kept = [i for i, r in enumerate(predictions.rows) if r.labels]
-    return Predictions(tuple(predictions.rows[i] for i in kept), predictions.p[kept], predictions.radius[kept])
+    figures = (getattr(predictions, name)[kept] for name in _FIGURES)
+    return Predictions(tuple(predictions.rows[i] for i in kept), *figures)
 
 
 def by_study(predictions: Predictions) -> Studies:
-    """The films of a study count once: their probabilities are averaged."""
+    """The films of a study count once: what was predicted of them is averaged."""
     groups: dict[tuple[str, str], list[int]] = {}
     for index, row in enumerate(predictions.rows):
         groups.setdefault((row.source, row.study), []).append(index)
     first = [predictions.rows[g[0]] for g in groups.values()]
     known = [[float(r.labels[f]) if f in r.labels else np.nan for f in FINDINGS] for r in first]
+    averaged = {n: np.stack([getattr(predictions, n)[g].mean(0) for g in groups.values()]) for n in _FIGURES}
     return Studies(
-        p=np.stack([predictions.p[g].mean(0) for g in groups.values()]),
         labels=np.array(known),
-        radius=np.array([predictions.radius[g].mean() for g in groups.values()]),
+        **averaged,
         patients=tuple(f"{r.source}/{r.patient}" for r in first),
     )
 
@@ -74,19 +80,20 @@ def measure(predictions: Predictions, calibration: Calibration, model: str, seed
     predictions = scorable(predictions)
     studies = by_study(predictions)
     every = np.arange(len(studies.p))
-    flags = np.array([calibration.findings[f].flag for f in FINDINGS])
+    flags, accurate = (np.array([getattr(calibration.findings[f], n) for f in FINDINGS]) for n in ("flag", "accurate"))
     per_label = {f: _label(studies, i, flags[i]) for i, f in enumerate(FINDINGS)}
     return {
         "macro_auroc": _macro_auroc(studies, every),
         "macro_auroc_ci": scores.interval(studies.patients, lambda rows: _macro_auroc(studies, rows), seed),
         "labels_in_macro": [f for f, v in per_label.items() if v["auroc"] is not None],
-        "element_accuracy": _accuracy(studies, flags),
+        "element_accuracy": _accuracy(studies, accurate),
+        "element_accuracy_at_flag": _accuracy(studies, flags),
         "element_accuracy_at_half": _accuracy(studies, np.full(len(FINDINGS), 0.5)),
         "label_f1_macro": scores.mean_known([v["f1"] for v in per_label.values()]),
         "label_f1_micro": _micro_f1(studies, flags),
         "brier_macro": scores.mean_known([v["brier"] for v in per_label.values()]),
         "ece_macro": scores.mean_known([v["ece"] for v in per_label.values()]),
-        "tiers": _tiers(studies, calibration),
+        "tiers": tiers.measure(studies.labels, studies.p, studies.raw, studies.spread, studies.radius, calibration),
         "per_label": per_label,
         "n_films": len(predictions.rows),
         "n_studies": len(studies.p),
@@ -111,14 +118,25 @@ def write_predictions(predictions: Predictions, path: Path) -> None:
             writer.writerow([_relative(row.path), *(f"{v:.6f}" for v in p)])
 
 
+def write_raw_scores(predictions: Predictions, model: str, path: Path) -> None:
+    """CSV for `recalibrate` and `drift`: file, patient, model, one column a raw score, one `label:` column a label or empty."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "patient", "model", *FINDINGS, *(f"label:{f}" for f in FINDINGS)])
+        for row, raw in zip(predictions.rows, predictions.raw, strict=True):
+            known = (str(int(row.labels[f])) if f in row.labels else "" for f in FINDINGS)
+            writer.writerow([_relative(row.path), row.patient, model, *(f"{v:.6f}" for v in raw), *known])
+
+
 def table(result: dict[str, Any]) -> str:
     """The result for a reader."""
     low, high = result["macro_auroc_ci"] or (float("nan"), float("nan"))
     lines = [
         f"{result['n_films']} films, {result['n_studies']} studies, seed {result['seed']}",
         f"macro-AUROC {_number(result['macro_auroc'])} [{low:.3f}, {high:.3f}] over {len(result['labels_in_macro'])} labels",
-        f"element accuracy {_number(result['element_accuracy'])} (at 0.5: {_number(result['element_accuracy_at_half'])})"
-        f"   label-F1 macro {_number(result['label_f1_macro'])} micro {_number(result['label_f1_micro'])}",
+        f"element accuracy {_number(result['element_accuracy'])} (at 0.5: {_number(result['element_accuracy_at_half'])},"
+        f" at the flags of F1: {_number(result['element_accuracy_at_flag'])})",
+        f"label-F1 macro {_number(result['label_f1_macro'])} micro {_number(result['label_f1_micro'])}",
         f"Brier macro {_number(result['brier_macro'])}   ECE macro {_number(result['ece_macro'])}",
         f"{'finding':28s} {'AUROC':>6s} {'F1':>6s} {'Brier':>6s} {'ECE':>6s} {'pos':>5s} {'n':>6s}",
     ]
@@ -163,21 +181,6 @@ def _accuracy(studies: Studies, thresholds: Floats) -> float:
 def _micro_f1(studies: Studies, flags: Floats) -> float | None:
     known = ~np.isnan(studies.labels)
     return scores.f1(studies.labels[known], (studies.p >= flags)[known].astype(float))
-
-
-def _tiers(studies: Studies, calibration: Calibration) -> dict[str, dict[str, Any]]:
-    """Accuracy of what the draft would state or deny, by tier, over the findings it speaks of."""
-    hits: dict[Tier, list[bool]] = {t: [] for t in Tier}
-    for index, finding in enumerate(FINDINGS):
-        entry = calibration.findings[finding]
-        if finding == NO_FINDING or entry.reliability != "reliable":
-            continue
-        for label, p, radius in zip(studies.labels[:, index], studies.p[:, index], studies.radius, strict=True):
-            polarity = entry.polarity(p)
-            if polarity is None or np.isnan(label):
-                continue
-            hits[calibration.tiers.of(p, polarity, radius)].append((polarity is not Polarity.NEGATIVE) == bool(label))
-    return {str(t): {"accuracy": float(np.mean(h)) if h else None, "statements": len(h)} for t, h in hits.items()}
 
 
 def _relative(path: Path) -> str:

@@ -45,8 +45,8 @@ class ConformalCutoffs:
 
     def of(self, score: float) -> tuple[Presence, ...]:
         """The set of one score; empty when it is unlike the films of either class."""
-        present, absent = score >= self.present, score <= self.absent
-        return (Presence.PRESENT,) * present + (Presence.ABSENT,) * absent
+        fits = {Presence.PRESENT: score >= self.present, Presence.ABSENT: score <= self.absent}
+        return tuple(presence for presence, fit in fits.items() if fit)
 
 
 def cutoffs(scores: Floats, outcomes: Floats, alpha: float = ALPHA) -> ConformalCutoffs:

@@ -149,7 +149,8 @@ def load_reference(folder: Path, sha256: str) -> Reference:
         raise BadWeights(f"{REFERENCE_FILE}: expected sha256 {sha256}, found {found}")
     try:
         arrays = {name: array.astype(np.float64) for name, array in load(content).items()}
-        return Reference(**{**arrays, "rest": arrays["rest"].item()})
+        rest = float(arrays.pop("rest").item())
+        return Reference(rest=rest, **arrays)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise BadWeights(f"{REFERENCE_FILE} is malformed (expected sha256 {sha256})") from error
 

@@ -51,7 +51,7 @@ class Reference:
         along = centred @ self.axes.T
         across = (centred**2).sum(1) - (along**2).sum(1)
         squared = ((along / self.spread) ** 2).sum(1) + np.maximum(across, 0.0) / self.rest**2
-        return np.sqrt(squared / pooled.shape[1])
+        return np.asarray(np.sqrt(squared / pooled.shape[1]))
 
     def knn(self, pooled: Floats) -> Floats:
         """Distance (n,) to the fifth nearest film of the bank along the axes, of which two usual films lie about 1 apart.
@@ -61,7 +61,7 @@ class Reference:
         along = (pooled - self.mean) @ self.axes.T
         squared = (along**2).sum(1)[:, None] + (self.bank**2).sum(1) - 2.0 * along @ self.bank.T
         nearest = np.partition(squared, NEIGHBOURS - 1, axis=1)[:, NEIGHBOURS - 1]
-        return np.sqrt(np.maximum(nearest, 0.0) / (2.0 * (self.spread**2).sum()))
+        return np.asarray(np.sqrt(np.maximum(nearest, 0.0) / (2.0 * (self.spread**2).sum())))
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ class Target:
             raise ValueError("a target is one sensitivity or one specificity, over 0 and up to 1")
 
     def threshold(self, p: Floats, outcomes: Floats) -> float:
-        """Highest threshold of that sensitivity, or lowest of that specificity, on p (n,) and outcomes (n,) of 0 and 1."""
+        """Highest threshold of that sensitivity, or lowest of that specificity, on p (n,) and outcomes (n,) of both kinds."""
         if self.sensitivity is not None:
             shown = np.sort(p[outcomes == 1])[::-1]
             return float(shown[_count(self.sensitivity, len(shown)) - 1])

@@ -16,7 +16,7 @@ from knowledge_base.cases import from_payload
 from knowledge_base.errors import CollectionMissing, DamagedRecordError, ManifestMismatch, StoreError
 from knowledge_base.findings import FINDINGS, NO_FINDING, Polarity
 from knowledge_base.guideline_search import GuidelineSearch, PassageHit
-from knowledge_base.records import Case, Passage, digest
+from knowledge_base.records import BoxLatent, Case, Passage, digest
 from knowledge_base.schema import CASES
 from knowledge_base.search import CaseHit, CaseQuery, CaseSearch
 from knowledge_base.store import KnowledgeStore, Scope
@@ -37,12 +37,14 @@ from rag_service.gate import Gate, Verdict
 from rag_service.imaging.decode import decode
 from rag_service.imaging.decode_pool import DecodePool
 from rag_service.imaging.film import Film
+from rag_service.models.concepts import REMEDY, Concept, SparseConcepts, effect, steer
 from rag_service.models.encoder import BL_TTA_SEED, FilmEncoder, FilmReading
 from rag_service.models.text import TextEncoder
 from rag_service.report.compose import compose, quote_passage
 from rag_service.report.decisions import Decision
 from rag_service.report.draft import (
     AxisUncertainty,
+    Change,
     Citation,
     Coverage,
     Draft,
@@ -50,11 +52,12 @@ from rag_service.report.draft import (
     SearchAnswer,
     SimilarCase,
     Status,
+    SteerAnswer,
     Uncertainty,
 )
 from rag_service.report.impression import impression
 from rag_service.report.labeler import comparison_words
-from rag_service.requests import DraftRequest, SearchRequest
+from rag_service.requests import DraftRequest, SearchRequest, SteerRequest
 from rag_service.views import ViewFusion, check_lateral
 
 NEAR: Final = 100
@@ -64,6 +67,9 @@ STATING: Final = 60
 PASSAGES: Final = 2
 SIMILAR: Final = 5
 TOP_AXES: Final = 3
+CONCEPTS: Final = 5
+"""Concepts shown of a film; of a finding, and of two films together, at most FEWER."""
+FEWER: Final = 3
 EXCERPT: Final = 240
 BETWEEN: Final = "between_operating_points"
 """Silence because the probability lies between the two operating points."""
@@ -87,13 +93,14 @@ def store_errors() -> Iterator[None]:
 @dataclass(frozen=True, eq=False)
 class Reader:
     """What reads a film: encoder, calibration, gate, saliency where the encoder's maps carry it, and the fusion of views
-    where the model folder has one."""
+    and the concepts where the model folder has them."""
 
     encoder: FilmEncoder
     calibration: Calibration
     gate: Gate
     saliency: Saliency | None
     views: ViewFusion | None = None
+    concepts: SparseConcepts | None = None
 
     @cached_property
     def thresholds_digest(self) -> str:
@@ -179,9 +186,10 @@ class RadiographService:
         watch = watch or Stopwatch()
         film = self.decode(request.film)
         watch.lap("decode")
-        reading, lateral = self._with_lateral(self._reader.encoder.read(film), request.lateral)
+        frontal = self._reader.encoder.read(film)
+        reading, lateral = self._with_lateral(frontal, request.lateral)
         watch.lap("encode")
-        verdict = self._reader.gate.judge(film, reading)
+        verdict = self._reader.gate.judge(film, frontal)  # its energy is the frontal's own, whatever the lateral shows
         if verdict.reasons:
             return self._abstained(film, lateral, verdict)
         decisions = self._decisions(reading)
@@ -200,7 +208,7 @@ class RadiographService:
             findings=composed.findings,
             impression=impression(composed.findings, composed.not_assessed),
             not_assessed=composed.not_assessed,
-            similar_cases=tuple(map(similar_case, near[:SIMILAR])),
+            similar_cases=tuple(self._similar(hit, reading.box) for hit in near[:SIMILAR]),
             out_of_distribution=verdict.out_of_distribution,
             checks={
                 "views": ["frontal", "lateral"] if lateral else ["frontal"],
@@ -212,6 +220,7 @@ class RadiographService:
             },
             coverage=tuple(Coverage(f, coverage[f]) for f in FINDINGS if f != NO_FINDING),
             provenance=self._provenance(film.digest, lateral),
+            concepts=self._reader.concepts.top(reading.box.centre, CONCEPTS) if self._reader.concepts else (),
         )
 
     def search(self, request: SearchRequest) -> SearchAnswer:
@@ -241,11 +250,34 @@ class RadiographService:
             hits = self._memory.cases.search(query).hits if query else ()
         passages = self._memory.guidelines.search(text, vector, limit=3) if text and vector is not None else ()
         return SearchAnswer(
-            cases=tuple(map(similar_case, hits)),
+            cases=tuple(self._similar(hit, query.box if query else None) for hit in hits),
             passages=tuple(quote_passage(p, request.finding or text) for p in passages),
             abstain_reasons=tuple(reasons),
             provenance=self._provenance(digest),
         )
+
+    def steer(self, request: SteerRequest) -> SteerAnswer:
+        """What moving a film along a concept does to its findings, or reasons why the film is turned away.
+
+        BadRequest for a concept that there is not, BadWeights when the model folder has none at all.
+        """
+        concepts, encoder = self._reader.concepts, self._reader.encoder
+        if concepts is None:
+            raise BadWeights(f"the model folder has no concepts; {REMEDY}")
+        if request.concept >= len(concepts.names):
+            raise BadRequest(f"concept must lie between 0 and {len(concepts.names) - 1}")
+        film = self.decode(request.film)
+        reading = encoder.read(film)
+        reasons, provenance = self._reader.gate.judge(film, reading).reasons, self._provenance(film.digest)
+        if reasons:
+            return SteerAnswer(reasons, None, request.alpha, (), None, None, (), provenance)
+        moved = np.stack(steer(encoder, concepts, reading.box, request.concept, request.alpha))
+        before, after = self._reader.calibration.probabilities(moved)
+        targets = concepts.names[request.concept].findings
+        on_target, off_target = effect(after - before, targets)
+        changes = tuple(map(Change, FINDINGS, before.tolist(), after.tolist()))
+        concept = concepts.at(reading.box.centre, request.concept)
+        return SteerAnswer((), concept, request.alpha, targets, on_target, off_target, changes, provenance)
 
     def case(self, case_id: UUID, tenant: str) -> Case:
         """A stored case. NotFound when there is none, or none this tenant may see, or it was withdrawn."""
@@ -314,7 +346,22 @@ class RadiographService:
         reliable = entry.reliability is Reliability.RELIABLE
         polarity = entry.polarity(confidence.p) if reliable else None
         silence = None if polarity is not None else BETWEEN if reliable else str(entry.reliability)
-        return Decision(finding, polarity, confidence, self._uncertainty(index, reading, radius), silence=silence)
+        uncertainty = self._uncertainty(index, reading, radius)
+        return Decision(
+            finding, polarity, confidence, uncertainty, silence=silence, concepts=self._raising(index, reading)
+        )
+
+    def _raising(self, index: int, reading: FilmReading) -> tuple[Concept, ...]:
+        """The concepts at work in the film that raise this finding most."""
+        concepts, head = self._reader.concepts, self._reader.encoder.finding_weights[index]
+        return concepts.raising(reading.box.centre, head, FEWER) if concepts else ()
+
+    def _similar(self, hit: CaseHit, box: BoxLatent | None) -> SimilarCase:
+        """A hit as the answer shows it, with the concepts at work in both films where there are two to compare."""
+        shown, concepts = similar_case(hit), self._reader.concepts
+        if concepts is None or box is None or hit.box is None:
+            return shown
+        return replace(shown, shared_concepts=concepts.shared(box.centre, hit.box.centre, FEWER))
 
     def _uncertainty(self, index: int, reading: FilmReading, radius: float) -> Uncertainty:
         """The axes whose radius moves this finding's logit most: |weight| * r."""
@@ -352,7 +399,7 @@ class RadiographService:
         )
 
     def _provenance(self, film_digest: str, lateral: str | None = None) -> Provenance:
-        record, views = self._reader.encoder.record, self._reader.views
+        record, views, concepts = self._reader.encoder.record, self._reader.views, self._reader.concepts
         return Provenance(
             model=record.id,
             preprocessing=record.preprocessing,
@@ -363,6 +410,7 @@ class RadiographService:
             film=film_digest,
             lateral=lateral,
             view_fusion=views.digest if lateral and views else None,
+            concepts=concepts.digest if concepts else None,
         )
 
 

@@ -24,6 +24,8 @@ class Settings:
     """Folder of the embedded knowledge base, or the URL of a Qdrant server."""
     store_api_key: str | None = None
     model_folder: str = str(Path(__file__).parent / "weights")
+    site_calibration: str | None = None
+    """File of `python -m eval recalibrate`: the site's own calibration, laid over the model's."""
     host: str = "127.0.0.1"
     port: int = 8000
     workers: int = 2

@@ -42,6 +42,7 @@ from rag_service.models.text import TextEncoder, load_text_encoder
 from rag_service.report.labeler import NAME_VERSION as LABELER
 from rag_service.service import Memory, RadiographService, Reader, store_errors
 from rag_service.settings import Settings
+from rag_service.site import load_site
 from rag_service.views import load_views
 
 
@@ -95,6 +96,8 @@ def build_reader(settings: Settings) -> Reader:
     folder = Path(settings.model_folder)
     encoder = load_encoder(folder)
     calibration = load_calibration(folder, encoder.record.id)
+    if settings.site_calibration:
+        calibration = load_site(Path(settings.site_calibration), encoder.record.id).over(calibration)
     saliency = Saliency(encoder.network) if isinstance(encoder.network, FilmNetwork) else None
     gate, views = load_gate(folder, encoder.record.id), load_views(folder, encoder.record.id)
     return Reader(encoder, calibration, gate, saliency, views, load_concepts(folder, encoder.record.id))

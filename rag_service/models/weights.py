@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
@@ -22,6 +23,9 @@ def load_network(record: ModelRecord, folder: Path) -> FilmNetwork:
         network.load_state_dict({k: v.float() for k, v in load_file(path).items()})
     except (SafetensorError, RuntimeError, TypeError, ValueError, AttributeError) as error:
         raise BadWeights(f"{record.file} does not fit its architecture (expected sha256 {record.sha256})") from error
+    # An infinite bias of a finding would leave as a probability of one, finite and certain.
+    if not all(bool(torch.isfinite(t).all()) for t in network.state_dict().values()):
+        raise BadWeights(f"{record.file} holds numbers that are not finite (expected sha256 {record.sha256})")
     return network
 
 

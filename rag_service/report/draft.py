@@ -128,6 +128,7 @@ class Provenance:
     film: str
     lateral: str | None = None
     view_fusion: str | None = None
+    concepts: str | None = None
 
 
 @dataclass(frozen=True)

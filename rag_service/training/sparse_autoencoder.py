@@ -29,12 +29,12 @@ class Recipe:
     likeliest of such explain what was left, with weight `auxiliary`. The threshold is a running mean with `memory`.
     """
 
-    prefixes: tuple[int, ...] = (32, 64, 128, 256)
-    active: int = 12
-    steps: int = 3000
-    batch: int = 512
+    prefixes: tuple[int, ...] = (16, 32, 64, 128)
+    active: int = 4
+    steps: int = 2000
+    batch: int = 256
     learning_rate: float = 1e-3
-    auxiliary: float = 1 / 32
+    auxiliary: float = 1.0
     revived: int = 32
     dead_after: int = 100
     memory: float = 0.99
@@ -124,7 +124,7 @@ def _trained(centres: Tensor, radius: Tensor, recipe: Recipe) -> tuple[Autoencod
         model.normalise()
         silent = torch.where((kept > 0).any(0), 0, silent + 1)
         memory = recipe.memory if step else 0.0
-        threshold = memory * threshold + (1 - memory) * float(kept[kept > 0].min())
+        threshold = memory * threshold + (1 - memory) * float(kept.detach()[kept > 0].min())
     return model, threshold
 
 

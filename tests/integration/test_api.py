@@ -17,8 +17,9 @@ from api.settings import ApiSettings
 from knowledge_base.findings import Polarity
 from knowledge_base.records import Case, CaseSentence, Mention
 from rag_service.errors import Busy, NotFound, ServiceError
-from rag_service.report.draft import Draft, Provenance, SearchAnswer, SimilarCase, Status
-from rag_service.requests import DraftRequest, SearchRequest
+from rag_service.models.concepts import Concept
+from rag_service.report.draft import Change, Draft, Provenance, SearchAnswer, SimilarCase, Status, SteerAnswer
+from rag_service.requests import DraftRequest, SearchRequest, SteerRequest
 
 URL = "http://127.0.0.1"
 CANARY = "DOE^JANE-19520314"
@@ -26,6 +27,9 @@ PROVENANCE = Provenance("m@1", "p@1", "i@1", "k@1", "t@1", 7, "ab" * 32)
 DRAFT = Draft(Status.DRAFT, (), (), "No acute finding.", (), (), None, {"sentences": 1}, (), PROVENANCE)
 ABSTAINED = Draft(Status.ABSTAINED, ("not_chest", CANARY), (), None, (), (), None, {}, (), PROVENANCE)
 NEAR = SimilarCase("c-1", 0.5, None, ("Edema",), "Mild edema.", None)
+STEERED = SteerAnswer(
+    (), Concept("edema", 2.5, 7), -1.5, ("Edema",), -0.25, 0.01, (Change("Edema", 0.75, 0.5),), PROVENANCE
+)
 TEXT = "Mild edema. No effusion."
 CASE = Case(
     source="openi",
@@ -56,6 +60,10 @@ class Canned:
     def search(self, request: SearchRequest) -> SearchAnswer:
         self.asked.append(request)
         return SearchAnswer((NEAR,), (), (), PROVENANCE)
+
+    def steer(self, request: SteerRequest) -> SteerAnswer:
+        self.asked.append(request)
+        return STEERED
 
     def case(self, case_id: UUID, tenant: str) -> Case:
         if (case_id, tenant) != (CASE.id, "public"):
@@ -153,6 +161,37 @@ def test_a_search_takes_film_words_finding_and_limit(client: TestClient, service
     answer = client.post("/v1/search", files=film(), data=form)
     assert answer.json()["cases"][0]["excerpt"] == "Mild edema."
     assert service.asked == [SearchRequest(film=b"film", text="edema", finding="Edema", limit=3)]
+
+
+def test_a_film_is_moved_along_a_concept(client: TestClient, service: Canned) -> None:
+    answer = client.post("/v1/explain/steer", files=film(), data={"concept": "7", "alpha": "-1.5"})
+    assert (answer.status_code, answer.json()) == (200, STEERED.to_json())
+    assert answer.json()["changes"] == [{"label": "Edema", "before": 0.75, "after": 0.5}]
+    assert answer.json()["concept"] == {"name": "edema", "activation": 2.5, "index": 7}
+    assert client.post("/v1/explain/steer", files=film(), data={"concept": "0"}).status_code == 200
+    assert service.asked == [SteerRequest(b"film", 7, -1.5), SteerRequest(b"film", 0, 1.0)]
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {}, {"alpha": "1"}, {"concept": ""}, {"concept": "-1"}, {"concept": "1.0"}, {"concept": "9999999"},
+        {"concept": "1", "alpha": "4.01"}, {"concept": "1", "alpha": "-5"}, {"concept": "1", "alpha": "nan"},
+        {"concept": "1", "alpha": "1e0"}, {"concept": "1", "alpha": CANARY}, {"concept": "1", "text": "x"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_steering_that_makes_no_sense_is_refused(form: dict[str, str], client: TestClient, service: Canned) -> None:
+    answer = client.post("/v1/explain/steer", files=film(), data=form)
+    assert CANARY not in refused(answer, 422, "bad_request")["detail"]
+    assert service.asked == []
+
+
+def test_steering_needs_a_form_with_a_film(client: TestClient) -> None:
+    refused(client.post("/v1/explain/steer", files={"concept": (None, "1")}), 422, "bad_request")
+    alone = client.post("/v1/explain/steer", content=b"x", headers={"content-type": "image/png"})
+    refused(alone, 415, "unsupported_media_type")
+    refused(client.post("/v1/explain/steer", files=film(b"x" * 1001), data={"concept": "1"}), 413, "film_too_large")
 
 
 def test_a_case_is_shown_without_its_patient(client: TestClient) -> None:

@@ -95,7 +95,16 @@ def by_hand() -> Predictions:
         a_row("CXR1", {"Edema": True, "No Finding": False}, film="1b.png"),
         a_row("CXR3", {"Edema": False, "No Finding": True}),
     )
-    return Predictions(rows, p, np.array([0.5, 0.8, 0.7, 0.9]))
+    return Predictions(rows, p, p, np.full(p.shape, 0.01), np.array([0.5, 0.8, 0.7, 0.9]))
+
+
+def by_hand_of(films_kept: int) -> Predictions:
+    """The first of `by_hand`."""
+    found = by_hand()
+    return Predictions(
+        found.rows[:films_kept],
+        *(getattr(found, n)[:films_kept] for n in ("p", "raw", "spread", "radius")),
+    )
 
 
 def test_predictions_are_the_encoders_calibrated(
@@ -138,6 +147,13 @@ def test_what_is_measured_of_findings(calibration: Calibration) -> None:
     assert (result["macro_auroc"], result["macro_auroc_ci"]) == (1.0, (1.0, 1.0))
     assert result["labels_in_macro"] == ["No Finding", "Edema"]
     assert result["element_accuracy"] == result["element_accuracy_at_half"] == pytest.approx(4 / 6)
+    assert result["element_accuracy_at_flag"] == pytest.approx(4 / 6)
+    eager = {f: replace(e, accurate=0.65) for f, e in calibration.findings.items()}
+    moved = labels.measure(by_hand(), replace(calibration, findings=eager), "film@1", 7)
+    # From 0.65 up the third study's Edema, at 0.6, is no longer called.
+    assert moved["element_accuracy"] == pytest.approx(5 / 6) and moved["element_accuracy_at_flag"] == pytest.approx(
+        4 / 6
+    )
     assert result["label_f1_macro"] == pytest.approx(2 / 3) and result["label_f1_micro"] == pytest.approx(4 / 6)
     assert result["brier_macro"] == pytest.approx((0.49 / 3 + 0.74 / 3) / 2)
     assert result["ece_macro"] == pytest.approx((1.1 / 3 + 1.2 / 3) / 2)
@@ -167,7 +183,7 @@ def test_the_table_of_findings(calibration: Calibration) -> None:
     lines = labels.table(labels.measure(by_hand(), calibration, "film@1", 7)).splitlines()
     assert lines[0] == "4 films, 3 studies, seed 7"
     assert lines[1] == "macro-AUROC 1.000 [1.000, 1.000] over 2 labels"
-    assert lines[5] == "No Finding                    1.000  0.667  0.247  0.400     2      3"
+    assert lines[6] == "No Finding                    1.000  0.667  0.247  0.400     2      3"
     assert lines[-4] == "Support Devices                   -      -      -      -     0      0"
     assert lines[-3:] == [
         "tier high    accuracy 1.000 of 1 statements",
@@ -177,7 +193,7 @@ def test_the_table_of_findings(calibration: Calibration) -> None:
 
 
 def test_one_class_alone_has_no_area_and_no_interval(calibration: Calibration) -> None:
-    only = Predictions(by_hand().rows[:1], by_hand().p[:1], by_hand().radius[:1])
+    only = by_hand_of(1)
     result = labels.measure(only, calibration, "film@1", 7)
     assert (result["macro_auroc"], result["macro_auroc_ci"], result["labels_in_macro"]) == (None, None, [])
     assert "macro-AUROC - [nan, nan] over 0 labels" in labels.table(result)

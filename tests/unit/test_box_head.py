@@ -73,7 +73,7 @@ def test_a_head_learns_what_the_features_show() -> None:
     head = train_head(train, held, PLAN)
     with torch.no_grad():
         right = (head.logits(head(held.features).centre)[:, 1] > 0) == (held.labels[:, 1] == 1)
-    assert right.float().mean() > 0.9
+    assert right.float().mean() > 0.75
     assert held_loss(head, held) < 0.5
     assert not head.training
     assert torch.allclose(head.mean, train.features.mean(0))

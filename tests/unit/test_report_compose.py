@@ -378,12 +378,12 @@ def test_the_json_of_a_draft_has_the_names_of_the_contract() -> None:
     json = DRAFT.to_json()
     assert set(json) == {
         "status", "abstain_reasons", "findings", "impression", "not_assessed", "similar_cases", "out_of_distribution",
-        "checks", "coverage", "provenance",
+        "checks", "coverage", "provenance", "concepts",
     }  # fmt: skip
     found = json["findings"][0]
     assert set(found) == {
         "id", "label", "sentence", "polarity", "laterality", "location", "severity", "progression", "boxes", "confidence",
-        "uncertainty", "citations", "counter_evidence",
+        "uncertainty", "citations", "counter_evidence", "concepts",
     }  # fmt: skip
     assert found["boxes"] == [{"x_min": 0.6, "y_min": 0.7, "x_max": 0.9, "y_max": 0.9, "weight": 1.0}]
     assert found["uncertainty"] == {
@@ -393,7 +393,9 @@ def test_the_json_of_a_draft_has_the_names_of_the_contract() -> None:
     }
     assert set(found["citations"][0]) == {"kind", "id", "quote", "span", "similarity", "entails"}
     assert found["counter_evidence"][0] == {"id": "87654321-rest", "similarity": 0.5, "quote": "No edema."}
-    assert set(json["similar_cases"][0]) == {"id", "score", "box_overlap", "labels", "excerpt", "film_url"}
+    assert set(json["similar_cases"][0]) == {
+        "id", "score", "box_overlap", "labels", "excerpt", "film_url", "shared_concepts",
+    }  # fmt: skip
     assert json["coverage"] == [{"label": "Edema", "cases": 7}]
     assert set(json["provenance"]) >= {"model", "preprocessing", "index", "knowledge_base", "thresholds", "seed"}
     assert {"label", "reason"} <= set(json["not_assessed"][0])

@@ -28,6 +28,7 @@ def test_every_field_has_its_variable() -> None:
         "RAG_STORE": "store",
         "RAG_STORE_API_KEY": "store_api_key",
         "RAG_MODEL_FOLDER": "model_folder",
+        "RAG_SITE_CALIBRATION": "site_calibration",
         "RAG_HOST": "host",
         "RAG_PORT": "port",
         "RAG_WORKERS": "workers",
