@@ -58,7 +58,9 @@ def _calibration(settings: Settings, options: argparse.Namespace) -> Result:
     from rag_service.wiring import build_reader
 
     reader = build_reader(settings)
-    predictions = labels.predict(films.read(options.folder, options.split or Split.TEST), reader.encoder, reader.calibration)
+    predictions = labels.predict(
+        films.read(options.folder, options.split or Split.TEST), reader.encoder, reader.calibration
+    )
     result = calibration.measure(predictions, reader.calibration, options.seed)
     return result, calibration.table(result)
 

@@ -1,4 +1,4 @@
-"""What the film network says of many films, as arrays; read once and kept, so that every measurement starts from the same numbers."""
+"""What the film network says of many films, as arrays; read once and kept, so that measurements start from the same numbers."""
 
 from __future__ import annotations
 

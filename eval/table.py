@@ -47,12 +47,12 @@ NEEDED: Final = (
     Needed("labeler", "labeler", "openi"),
 )
 TRUNKS: Final = "trunks"
-"""Compared by training; read when `python -m eval trunks DIR --json RUNS/trunks.json` has been run, never run from here."""
+"""Compared by training; read where `python -m eval trunks DIR --json RUNS/trunks.json` has been run, never run from here."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line: ours on the shipped model with its interval, mean and sd over seeds of the head, the published value, the target."""
+    """One line: the shipped model with its interval, mean and sd over seeds of the head, the published value, the target."""
 
     name: str
     ours: float | None
@@ -148,7 +148,16 @@ def _reading_rows(figures: Mapping[str, Figures]) -> list[Row]:
         row("label-F1, micro", "label_f1_micro", "label_f1_micro", None, 0.60),
         row("Brier, macro", "brier_macro", "brier", 0.061, 0.045, higher=False),
         row("ECE, macro", "ece_macro", "ece", None, 0.02, higher=False),
-        Row("AUROC loss at 2x device shift", shift["device_loss_at_2x"], ci, lost["mean"], lost["sd"], 0.014, 0.010, False),
+        Row(
+            "AUROC loss at 2x device shift",
+            shift["device_loss_at_2x"],
+            ci,
+            lost["mean"],
+            lost["sd"],
+            0.014,
+            0.010,
+            False,
+        ),
         Row("conformal coverage, distance from 0.9", gap, target=0.01, higher_is_better=False),
         Row("labeler kappa, against a second labeler", kappa, published=0.702),
     ]
@@ -185,9 +194,12 @@ def _kappa(labeler: Figures) -> float | None:
     """The pooled kappa of the rules and the second labeler over every study, uncertain as absent."""
     for part in labeler["parts"]:
         for comparison in part["comparisons"] if part["name"] == "all" else ():
-            if {comparison["first"], comparison["second"]} == {"rules", "context"}:
-                if comparison["uncertain_is"] == "absent":
-                    return _pooled(comparison["rows"])
+            if (comparison["first"], comparison["second"], comparison["uncertain_is"]) == (
+                "rules",
+                "context",
+                "absent",
+            ):
+                return _pooled(comparison["rows"])
     return None
 
 
@@ -208,7 +220,9 @@ def _line(row: Mapping[str, Any]) -> str:
     seeds = "" if row["mean"] is None else f"{row['mean']:.3f}" + ("" if row["sd"] is None else f" ± {row['sd']:.3f}")
     verdict = {True: "met", False: "missed", None: ""}[row["met"]]
     numbers = f"{_number(row['ours']):>8s} {interval:>16s} {seeds:>16s}"
-    return f"{row['name']:42s} {numbers} {_number(row['published']):>9s} {_number(row['target']):>8s} {verdict}".rstrip()
+    return (
+        f"{row['name']:42s} {numbers} {_number(row['published']):>9s} {_number(row['target']):>8s} {verdict}".rstrip()
+    )
 
 
 def _test(paired: Mapping[str, Any] | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -44,10 +45,17 @@ def _head(record: ModelRecord) -> Iterator[str]:
     yield "**Research use only. Not a medical device. A clinician decides.**"
     yield ""
     yield f"- weights `{record.file}`, SHA-256 `{record.sha256}`"
-    yield f"- trunk {record.architecture['trunk']}, {record.architecture['side']} px, box of {record.architecture['axes']} axes"
+    yield f"- {_structure(record.architecture)}, box of {record.architecture['axes']} axes"
     yield f"- preprocessing {record.preprocessing}"
     yield f"- terms: {record.terms}"
     yield ""
+
+
+def _structure(architecture: Mapping[str, Any]) -> str:
+    """Our own trunk and its input, or the encoder under a box head."""
+    if "backbone" in architecture:
+        return f"box head over {architecture['backbone']}"
+    return f"trunk {architecture['trunk']}, {architecture['side']} px"
 
 
 def _data(corpus: Corpus, calibration: Calibration) -> Iterator[str]:
@@ -80,7 +88,9 @@ def _training(plan: Plan, note: str) -> Iterator[str]:
 def _figure(name: str, result: Mapping[str, Any]) -> Iterator[str]:
     yield f"## Measured: {name}"
     yield ""
-    if "macro_auroc" in result:
+    if "rows" in result:
+        yield from _table_figures(result)
+    elif "macro_auroc" in result:
         yield from _label_figures(result)
     elif "map" in result:
         yield from _retrieval_figures(result)
@@ -89,6 +99,45 @@ def _figure(name: str, result: Mapping[str, Any]) -> Iterator[str]:
         yield json.dumps(result, indent=1)
         yield "```"
     yield ""
+
+
+def _table_figures(result: Mapping[str, Any]) -> Iterator[str]:
+    yield f"{result['n_films']} films of {result['n_studies']} test studies. Seeds of the box head {result['seeds']}, on one trunk:"
+    yield "a seed changes the head's first weights, its samples and the order of films; the split stays. Published: MedSAM2-CXR."
+    yield ""
+    yield "| what | shipped model | 95 % | 5 seeds | published | target |"
+    yield "|---|---|---|---|---|---|"
+    for row in result["rows"]:
+        interval = "" if row["interval"] is None else f"[{row['interval'][0]:.3f}, {row['interval'][1]:.3f}]"
+        spread = "" if row["sd"] is None else f" ± {row['sd']:.3f}"
+        seeds = "" if row["mean"] is None else f"{row['mean']:.3f}{spread}"
+        verdict = {True: " met", False: " **missed**", None: ""}[row["met"]]
+        target = "" if row["target"] is None else f"{row['target']:g}{verdict}"
+        cells = (row["name"], _shown(row["ours"]), interval, seeds, _shown(row["published"]), target)
+        yield f"| {' | '.join(cells)} |"
+    yield ""
+    yield "| the head without | macro-AUROC, mean of seeds | box less this, paired over studies | p |"
+    yield "|---|---|---|---|"
+    for name, found in result["variants"].items():
+        yield f"| {name} | {_shown(found['mean'])} | {_paired(result['paired'].get(name))} |"
+    if result["trunks"]:
+        yield ""
+        yield f"| {result['trunks']['signature']['steps']} steps of training | macro-AUROC | ms a film | pretrained less this | p |"
+        yield "|---|---|---|---|---|"
+        for name, found in result["trunks"]["variants"].items():
+            cells = (name, _shown(found["macro_auroc"]), f"{found['ms_per_film']:.1f}")
+            yield f"| {' | '.join(cells)} | {_paired(result['trunks']['paired'].get(name))} |"
+
+
+def _paired(test: Mapping[str, Any] | None) -> str:
+    if test is None or test["difference"] is None:
+        return " | "
+    low, high = test["interval"] or (math.nan, math.nan)
+    return f"{test['difference']:+.4f} [{low:+.4f}, {high:+.4f}] | {test['p_value']:.3f}"
+
+
+def _shown(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
 
 
 def _label_figures(result: Mapping[str, Any]) -> Iterator[str]:

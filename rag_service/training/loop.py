@@ -146,7 +146,9 @@ class Trainer:
         pools = [(corpus.rows(Split.TRAIN, s, p), share) for s, p, share in _SHARES if s in plan.sources]
         whole = sum(share for pool, share in pools if len(pool))
         self._rarity = _rarity(corpus)
-        self._pools = [(pool, _weights(corpus, pool, self._rarity), share / whole) for pool, share in pools if len(pool)]
+        self._pools = [
+            (pool, _weights(corpus, pool, self._rarity), share / whole) for pool, share in pools if len(pool)
+        ]
 
     def start_from(self, checkpoint: Path) -> None:
         """Begin with a pretrained trunk, or with the averaged weights of an earlier run; a checkpoint of this run goes before."""
@@ -180,14 +182,19 @@ class Trainer:
         rows = np.sort(np.concatenate([self._draw(rng, *pool) for pool in self._pools]))
         generator = torch.Generator().manual_seed(plan.seed * 1_000_003 + self.step)
         films = torch.from_numpy(corpus.films[rows]).float().div_(255.0)[:, None]
-        presentation, projection = torch.from_numpy(corpus.presentation[rows]), torch.from_numpy(corpus.projection[rows])
+        presentation, projection = (
+            torch.from_numpy(corpus.presentation[rows]),
+            torch.from_numpy(corpus.projection[rows]),
+        )
         labels, tags = torch.from_numpy(corpus.labels[rows]), torch.from_numpy(corpus.tags[rows])
         texts = self.text_vectors[torch.from_numpy(rows)]
         films, spoilt = _spoil(films, presentation, rng, plan)
         strange = spoilt | (torch.from_numpy(corpus.source[rows]) == SOURCES.index("paediatric"))
         labels[strange], tags[strange], texts[strange], projection[strange] = UNKNOWN, UNKNOWN, 0.0, UNKNOWN
         theta = augment.geometry(len(films), plan.strength, generator)
-        placed = torch.tensor([i for i, r in enumerate(rows) if r in corpus.places and not strange[i]], dtype=torch.long)
+        placed = torch.tensor(
+            [i for i, r in enumerate(rows) if r in corpus.places and not strange[i]], dtype=torch.long
+        )
         places = _place_targets([corpus.places[rows[i]] for i in placed.tolist()], theta[placed])
         films = augment.resample(films, theta, plan.side(self.step))
         films = augment.occlusion(augment.acquisition(films, plan.strength, generator), plan.strength, generator)

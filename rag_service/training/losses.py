@@ -22,7 +22,8 @@ def masked_bce(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -
 
 
 def exposure(radius: Tensor, strangers: Tensor, margin: float = 3.0) -> Tensor:
-    """Hinge on the log of the mean radius: pictures the model should not know (M, d) want `margin` times the radius of films (B, d)."""
+    """Hinge on the log of the mean radius: strangers (M, d), which the model should not know, want `margin` times that of films
+    (B, d)."""
     if not len(strangers) or not len(radius):
         return radius.sum() * 0.0
     usual = radius.mean(1).log().mean().detach()

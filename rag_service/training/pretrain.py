@@ -133,9 +133,7 @@ class Pretrainer:
         rows = np.sort(rng.choice(self.rows, self.plan.batch))
         films = torch.from_numpy(self.corpus.films[rows]).float().div_(255.0)[:, None]
         theta = augment.geometry(len(films), self.plan.strength, generator)
-        films = augment.acquisition(
-            augment.resample(films, theta, self.plan.side), self.plan.strength, generator
-        )
+        films = augment.acquisition(augment.resample(films, theta, self.plan.side), self.plan.strength, generator)
         return films.sub(0.5).div(0.25).to(self.device), generator
 
     def _log(self, loss: float, seconds: float) -> None:

@@ -17,7 +17,7 @@ from rag_service.models.network import Architecture
 from rag_service.training import corpus, losses, pretrain
 from rag_service.training.corpus import DOMAINS, Corpus, PlaceTargets
 from rag_service.training.loop import _place_targets, macro_auroc
-from rag_service.training.pretrain import PretrainPlan, Pretrainer, hide, patch_loss
+from rag_service.training.pretrain import Pretrainer, PretrainPlan, hide, patch_loss
 from rag_service.training.runs import load_checkpoint, save_checkpoint
 
 STILL = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
@@ -39,7 +39,9 @@ def test_a_weighted_column_counts_for_more() -> None:
 def test_places_move_with_their_film() -> None:
     left = np.zeros((64, 64), np.uint8)
     left[:, :32] = 1
-    by_a_quarter = torch.tensor([[1.0, 0.0, 0.5], [0.0, 1.0, 0.0]])  # the film moves to the left by a quarter of its width
+    by_a_quarter = torch.tensor(
+        [[1.0, 0.0, 0.5], [0.0, 1.0, 0.0]]
+    )  # the film moves to the left by a quarter of its width
     targets = _place_targets([PlaceTargets({3: left})] * 2, torch.stack([STILL, by_a_quarter]))
     assert tuple(targets.shape) == (2, 17, 64, 64)
     assert (targets[:, [0, 1, 2, 16]] == -1).all()
@@ -97,7 +99,9 @@ def test_a_patch_drawn_right_costs_nothing() -> None:
 def tiny_corpus() -> Corpus:
     films = np.random.default_rng(1).integers(0, 256, (6, 256, 256), np.uint8)
     columns = np.full((6, 14), -1, np.int8)
-    names = np.array([corpus.SOURCES.index(s) for s in ("openi", "nih", "rocov2", "jsrt", "paediatric", "not_chest")], np.int8)
+    names = np.array(
+        [corpus.SOURCES.index(s) for s in ("openi", "nih", "rocov2", "jsrt", "paediatric", "not_chest")], np.int8
+    )
     return Corpus(
         films, columns, columns, (), columns[:, 0], columns[:, 0], names, names, np.array(["train"] * 6), ("",) * 6,
         tuple("abcdef"), {},
