@@ -45,7 +45,9 @@ def losses(truth: Truth, clean: Floats, changed: Mapping[Name, Floats], seed: in
     stack = np.stack([clean, *changed.values()])
     sampled = [_lost(macro_aurocs(truth.labels[rows], stack[:, rows])) for rows in scores.draws(truth.patients, seed)]
     clean_now, *now = macro_aurocs(truth.labels, stack)
-    return Losses(clean_now, dict(zip(changed, now, strict=True)), dict(zip(changed, zip(*sampled), strict=True)))
+    return Losses(
+        clean_now, dict(zip(changed, now, strict=True)), dict(zip(changed, zip(*sampled, strict=True), strict=True))
+    )
 
 
 def macro_aurocs(labels: Floats, stack: Floats) -> list[float | None]:
@@ -57,7 +59,7 @@ def macro_aurocs(labels: Floats, stack: Floats) -> list[float | None]:
         if pairs:
             ranks = rankdata(stack[:, known, column], axis=1)[:, present].sum(1)
             found.append((ranks - positives * (positives + 1) / 2) / pairs)
-    return np.mean(found, axis=0).tolist() if found else [None] * len(stack)  # type: ignore[no-any-return]
+    return np.mean(found, axis=0).tolist() if found else [None] * len(stack)
 
 
 def row(truth: Truth, clean: Floats, changed: Floats, calibration: Calibration) -> dict[str, Any]:

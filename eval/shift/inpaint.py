@@ -111,7 +111,7 @@ def grain(grey: Floats, region: Mask, rng: Generator) -> Floats:
     rough = grey - gaussian_filter(grey, GRAIN)
     noise = rng.standard_normal(grey.shape)
     noise = noise - gaussian_filter(noise, GRAIN)
-    scale = float(rough[ring(region)].std()) / float(noise.std())
+    scale = 1.4826 * float(np.median(np.abs(rough[ring(region)]))) / float(noise.std())  # ribs and rims are no grain
     return np.asarray(scale * noise * np.clip(distance_transform_edt(region) / 3.0, 0.0, 1.0))
 
 

@@ -29,8 +29,8 @@ from rag_service.service import Reader
 
 REMOVABLE: Final = ("Lung Lesion", "Lung Opacity", "Pneumonia", "Atelectasis")
 """Findings that are an opacity inside their box; a heart or an effusion cannot be filled over."""
-MAX_AREA: Final = 0.12
-"""Share of the film above which a box is left: a membrane over half a lung is no lung."""
+MAX_AREA: Final = 0.06
+"""Share of the film above which the boxes of a finding are left: a membrane over half a lung is no lung."""
 GROW: Final = 1.2
 """An edit is the ellipse in the box grown by this: readers draw close."""
 HEIGHT: Final = 0.55
@@ -54,9 +54,9 @@ def boxed_cases(rows: Sequence[FilmRow], drawn: Sequence[nih.ReaderBox], seed: i
     """`remove` for every box that can be filled; `sham` and `add` for every film without an opacity."""
     by_film: dict[str, list[nih.ReaderBox]] = {}
     for box in drawn:
-        if box.finding in REMOVABLE and _place(box).area <= MAX_AREA:
+        if box.finding in REMOVABLE:
             by_film.setdefault(Path(box.image).stem, []).append(box)
-    pool = [box for boxes in by_film.values() for box in boxes]
+    pool = [box for boxes in by_film.values() for box in boxes if _place(box).area <= MAX_AREA]
     for row in tqdm(rows, desc="editing films", unit="film"):
         own, rng = by_film.get(row.path.stem, []), np.random.default_rng([seed, sweep.own_seed(row)])
         bare = row.labels.get("Lung Opacity") is False and row.labels.get("Lung Lesion") is False
@@ -112,11 +112,12 @@ def table(result: Mapping[str, Any]) -> list[str]:
 
 
 def _removals(film: Stored, row: FilmRow, own: Sequence[nih.ReaderBox], rng: Generator) -> Iterator[Case]:
-    """All boxes of a finding are filled at once: the film is then free of it."""
+    """All boxes of a finding are filled at once, so that the film is free of it, or none where together they are too large."""
     nothing = np.zeros(film.shape, bool)
     for finding in dict.fromkeys(b.finding for b in own):
         region = np.any([_region(_place(b)) for b in own if b.finding == finding], axis=0)
-        yield Case("remove", finding, f"{row.source}/{row.patient}", inpaint.removed(film, region, nothing, rng))
+        if region.mean() <= MAX_AREA:
+            yield Case("remove", finding, f"{row.source}/{row.patient}", inpaint.removed(film, region, nothing, rng))
 
 
 def _lesions(film: Stored, row: FilmRow, pool: Sequence[nih.ReaderBox], rng: Generator) -> Iterator[Case]:

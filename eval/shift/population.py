@@ -61,12 +61,12 @@ def _group(
 def _network(
     truth: Truth, members: Rows, others: Rows, columns: Sequence[int], p: Floats, calibration: Calibration, seed: int
 ) -> dict[str, Any]:
-    inside = np.zeros(len(p), bool)
-    inside[members] = True
+    side = np.zeros(len(p), np.int8)  # 1 in the group, -1 in another, 0 where the source does not say
+    side[members], side[others] = 1, -1
 
     def change(rows: Rows) -> float | None:
-        now = [groups.macro(truth.labels, p, rows[part], columns) for part in (inside[rows], ~inside[rows])]
-        return minus(*now)
+        within, outside = (groups.macro(truth.labels, p, rows[side[rows] == s], columns) for s in (1, -1))
+        return minus(within, outside)
 
     within, outside = (Truth(truth.labels[r], tuple(truth.patients[i] for i in r)) for r in (members, others))
     return {

@@ -138,3 +138,19 @@ def test_wide_data_has_a_wider_interval_when_patients_have_many_films() -> None:
     together = scores.interval([str(i // 10) for i in range(80)], lambda rows: float(values[rows].mean()), seed=1)
     assert apart is not None and together is not None
     assert together[1] - together[0] > 2 * (apart[1] - apart[0])
+
+
+def test_macro_scores_leave_out_what_is_unknown() -> None:
+    nan = np.nan
+    labels = np.array([[0, nan, 1], [1, 0, 1], [nan, 1, 1], [1, 1, nan]])
+    p = np.array([[0.2, 0.9, 0.5], [0.6, 0.4, 0.9], [0.1, 0.3, 0.1], [0.1, 0.6, 0.2]])
+    assert scores.macro_auroc(labels, p) == pytest.approx((0.5 + 0.5) / 2)
+    assert scores.macro_auroc(labels[:, 2:], p[:, 2:]) is None
+    assert scores.macro_f1(labels, p >= 0.5) == pytest.approx((2 / 3 + 2 / 3 + 4 / 5) / 3)
+
+
+def test_each_draw_takes_all_films_of_a_patient() -> None:
+    drawn = list(scores.draws(["b", "a", "b", "c"], seed=1, resamples=50))
+    assert len(drawn) == 50
+    assert all((rows == 0).sum() == (rows == 2).sum() for rows in drawn)
+    assert scores.middle([None, None]) is None and scores.middle([1.0, None, 3.0]) == pytest.approx((1.05, 2.95))
