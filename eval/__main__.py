@@ -247,6 +247,24 @@ def _concepts(settings: Settings, options: argparse.Namespace) -> Result:
     return result, concepts.table(result)
 
 
+def _trunks(_: Settings, options: argparse.Namespace) -> Result:
+    from eval import trunks
+
+    seeds = range(options.seed, options.seed + options.seeds)
+    result = trunks.measure(options.folder, options.pretrained, tuple(seeds), options.steps)
+    return result, trunks.table(result)
+
+
+def _table(settings: Settings, options: argparse.Namespace) -> Result:
+    from eval import table
+    from rag_service.wiring import build_reader
+
+    encoder = build_reader(settings).encoder
+    figures = table.gather(options.folder, options.runs, encoder.record.id, options.seed, main)
+    result = table.measure(figures, encoder, Path(settings.model_folder) / encoder.record.file)
+    return result, table.table(result)
+
+
 _TASKS: dict[str, Callable[[Settings, argparse.Namespace], Result]] = {
     "labels": _labels,
     "calibration": _calibration,
@@ -266,6 +284,8 @@ _TASKS: dict[str, Callable[[Settings, argparse.Namespace], Result]] = {
     "shift": _shift,
     "fairness": _fairness,
     "ablations": _ablations,
+    "trunks": _trunks,
+    "table": _table,
 }
 
 
@@ -329,6 +349,10 @@ def _parser() -> argparse.ArgumentParser:
     tasks.add_parser("fairness", parents=[common, of_films], help="groups of patients compared; what the latent leaks")
     _add_shift(tasks.add_parser("shift", parents=[common, of_films], help="device, finding and population changed"))
     _add_ablations(tasks.add_parser("ablations", parents=[common], help="what each part of the box head is worth"))
+    _add_trunks(tasks.add_parser("trunks", parents=[common], help="short training runs: pretraining, sources, trunk"))
+    whole = tasks.add_parser("table", parents=[common], help="the published table beside ours; measures what is missing")
+    whole.add_argument("folder", type=Path, help="holds openi/, nih/, not_chest/, ...")
+    whole.add_argument("--runs", type=Path, default=Path("build/figures"), help="JSON of the single measurements")
     return parser
 
 
@@ -359,6 +383,13 @@ def _add_ablations(ablations: argparse.ArgumentParser) -> None:
     ablations.add_argument("--limit", type=_at_least_one, help="at most so many films of each source and split")
     ablations.add_argument("--encoder", default="box-latent", help="name of a recorded encoder; ours by default")
     ablations.add_argument("--model", type=Path, help="folder of that encoder; ours by default")
+
+
+def _add_trunks(trunks: argparse.ArgumentParser) -> None:
+    trunks.add_argument("folder", type=Path, help="holds openi/, nih/, ...")
+    trunks.add_argument("--pretrained", type=Path, required=True, help="checkpoint of rag_service.training pretrain")
+    trunks.add_argument("--seeds", type=_at_least_one, default=1, help="runs of each variant: --seed, --seed + 1, ...")
+    trunks.add_argument("--steps", type=_at_least_one, default=200, help="of each run")
 
 
 if __name__ == "__main__":

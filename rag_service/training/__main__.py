@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import torch
@@ -19,9 +21,12 @@ from rag_service.training import heads
 from rag_service.training.calibrate import CorpusReader
 from rag_service.training.card import write_card
 from rag_service.training.complete import complete
+from rag_service.training.concepts import make_concepts
 from rag_service.training.corpus import Corpus, build
 from rag_service.training.export import export
-from rag_service.training.loop import PLANS, Plan, Trainer, text_vectors
+from rag_service.training.loop import CHECKPOINT, PLANS, Plan, Trainer, text_vectors
+from rag_service.training.pretrain import Pretrainer, PretrainPlan
+from rag_service.training.sparse_autoencoder import Recipe
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -32,32 +37,72 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if options.threads:
         torch.set_num_threads(options.threads)
-    corpus = build(options.data, options.work / "cache")
-    plan = _plan(options)
-    folder = options.work / f"encoder-{plan.seed}"
-    vectors = text_vectors(corpus.texts, load_text_encoder().encode, options.work / "cache")
-    if options.task == "encoder":
-        folder.mkdir(parents=True, exist_ok=True)
-        trainer = Trainer(corpus, vectors, plan, folder)
-        if options.initial:
-            trainer.start_from(options.initial)
-        trainer.run()
-        return 0
-    if options.task == "card":
-        record = load_record(options.out)
-        calibration = load_calibration(options.out, record.id)
-        write_card(options.out, record, calibration, corpus, plan, options.figures, options.note)
-        return 0
-    return _pack(corpus, vectors, plan, options)
+    return _TASKS[options.task](options)
 
 
-def _pack(corpus: Corpus, vectors: NDArray[np.float32], plan: Plan, options: argparse.Namespace) -> int:
-    checkpoint = options.work / f"encoder-{plan.seed}" / "checkpoint.pt"
-    architecture = plan.architecture(corpus.tag_names)
-    record = export(checkpoint, architecture, options.version, options.out, options.blend)
-    print(f"{record.id}  sha256 {record.sha256}")
-    complete(CorpusReader(load_encoder(options.out), corpus), vectors, options.out)
+def _pretrain(options: argparse.Namespace) -> int:
+    corpus, plan = _corpus(options), PretrainPlan()
+    seed = plan.seed if options.seed is None else options.seed
+    plan = replace(plan, steps=options.steps or plan.steps, seed=seed)
+    folder = _folder(options, "pretrain", plan.seed)
+    Pretrainer(corpus, plan, _plan(options).architecture(corpus.tag_names), folder).run()
     return 0
+
+
+def _encoder(options: argparse.Namespace) -> int:
+    corpus, plan = _corpus(options), _plan(options)
+    trainer = Trainer(corpus, _texts(corpus, options), plan, _folder(options, "encoder", plan.seed))
+    if options.initial:
+        trainer.start_from(options.initial)
+    trainer.run()
+    return 0
+
+
+def _pack(options: argparse.Namespace) -> int:
+    corpus, plan = _corpus(options), _plan(options)
+    checkpoint = _folder(options, "encoder", plan.seed) / CHECKPOINT
+    record = export(checkpoint, plan.architecture(corpus.tag_names), options.version, options.out, options.blend)
+    print(f"{record.id}  sha256 {record.sha256}")
+    complete(CorpusReader(load_encoder(options.out), corpus), _texts(corpus, options), options.out)
+    return _concepts(options)
+
+
+def _concepts(options: argparse.Namespace) -> int:
+    encoder, recipe = load_encoder(options.out), Recipe()
+    names = make_concepts(options.data, options.out, encoder, options.work / "cache", recipe)
+    named = [n for n in names if n.named]
+    print(f"{len(names)} concepts, {len(named)} named after {len({n.term for n in named})} terms")
+    return 0
+
+
+def _card(options: argparse.Namespace) -> int:
+    record = load_record(options.out)
+    calibration = load_calibration(options.out, record.id)
+    write_card(options.out, record, calibration, _corpus(options), _plan(options), options.figures, options.note)
+    return 0
+
+
+_TASKS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
+    "pretrain": _pretrain,
+    "encoder": _encoder,
+    "pack": _pack,
+    "concepts": _concepts,
+    "card": _card,
+}
+
+
+def _corpus(options: argparse.Namespace) -> Corpus:
+    return build(options.data, options.work / "cache")
+
+
+def _texts(corpus: Corpus, options: argparse.Namespace) -> NDArray[np.float32]:
+    return text_vectors(corpus.texts, load_text_encoder().encode, options.work / "cache")
+
+
+def _folder(options: argparse.Namespace, task: str, seed: int) -> Path:
+    folder: Path = options.work / f"{task}-{seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _plan(options: argparse.Namespace) -> Plan:
@@ -73,8 +118,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "task",
-        choices=("encoder", "pack", "card"),
-        help="train; export, calibrate and pack starter cases; write the card",
+        choices=tuple(_TASKS),
+        help="pretrain the trunk on films alone; train the network; export, calibrate and pack all that ships; "
+        "train and name the sparse concepts again; write the card",
     )
     parser.add_argument("--data", type=Path, required=True, help="folder holding openi/, nih/, ...")
     parser.add_argument("--work", type=Path, default=Path("build/training"), help="checkpoints, cache and log")
@@ -86,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--note", default="", help="a sentence on how the run went, for the card")
     parser.add_argument("--version", default="1", help="version of the packed model")
     parser.add_argument("--plan", choices=tuple(PLANS), default="scratch", help="how long and how hard to train")
-    parser.add_argument("--initial", type=Path, help="checkpoint to begin with, for --plan continue")
+    parser.add_argument("--initial", type=Path, help="checkpoint to begin with: a pretrained trunk, or an earlier leg")
     parser.add_argument("--steps", type=int, help="instead of the plan's own")
     parser.add_argument("--seed", type=int, help="instead of the plan's own")
     parser.add_argument("--threads", type=int, default=0, help="torch threads; 0 leaves the default")

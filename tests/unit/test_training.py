@@ -404,7 +404,9 @@ def test_the_whole_program(shared: Path, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(torch, "set_num_threads", asked.append)
     work, out = tmp_path / "work", tmp_path / "weights"
     common = ["--data", str(shared), "--work", str(work), "--out", str(out), "--seed", "5"]
-    assert program.main(["encoder", *common, "--steps", "2", "--threads", "1"]) == 0
+    assert program.main(["pretrain", *common, "--steps", "1", "--threads", "1"]) == 0
+    trunk = work / "pretrain-5" / "pretrained.pt"
+    assert program.main(["encoder", *common, "--steps", "2", "--initial", str(trunk)]) == 0
     assert program.main(["pack", *common, "--steps", "2", "--version", "9"]) == 0
     assert asked == [1]
     encoder = load_encoder(out)
