@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Final
@@ -282,7 +282,7 @@ class Trainer:
         return outliers.make(batch.films[: self.plan.strangers].cpu(), generator).to(self.device)
 
     @torch.no_grad()
-    def _validation(self) -> dict[str, float]:
+    def _validation(self) -> Mapping[str, float | None]:
         """Macro-AUROC of the averaged network, at the centre of the box, on Open-i's calibration frontals."""
         rows = self.corpus.rows(Split.CALIBRATION, "openi", "frontal")
         side, network = self.plan.side(self.step - 1), self.averaged.eval()
@@ -303,7 +303,7 @@ class Trainer:
             else:
                 mean.copy_(now)
 
-    def _log(self, terms: dict[str, float], seconds: float) -> None:
+    def _log(self, terms: Mapping[str, float | None], seconds: float) -> None:
         line = {"step": self.step, "side": self.plan.side(self.step - 1), "seconds": round(seconds, 1), **terms}
         with (self.folder / "log.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
@@ -333,14 +333,14 @@ class Trainer:
         )
 
 
-def macro_auroc(scores: NDArray[np.floating], labels: NDArray[np.int8]) -> float:
-    """Mean AUROC over the findings with both classes; scores and labels (n, 14), labels -1 for unknown. NaN when there is none."""
+def macro_auroc(scores: NDArray[np.floating], labels: NDArray[np.int8]) -> float | None:
+    """Mean AUROC over the findings with both classes; scores and labels (n, 14), labels -1 for unknown. None without any."""
     found = []
     for score, label in zip(scores.T, labels.T, strict=True):
         known = label >= 0
         if len(np.unique(label[known])) == 2:
             found.append(float(roc_auc_score(label[known], score[known])))
-    return float(np.mean(found)) if found else math.nan
+    return float(np.mean(found)) if found else None
 
 
 def _rarity(corpus: Corpus) -> Tensor:

@@ -24,13 +24,15 @@ from rag_service.calibration import Reliability, load_calibration
 from rag_service.datasets.films import Split, split_of
 from rag_service.gate import load_gate
 from rag_service.models import text
+from rag_service.models.concepts import load_concepts
 from rag_service.models.encoder import load_encoder
 from rag_service.models.network import PRESENTATIONS, Architecture
 from rag_service.models.starter import load_starter
 from rag_service.training import __main__ as program
-from rag_service.training import augment, corpus, loop, losses
+from rag_service.training import augment, concepts, corpus, loop, losses
 from rag_service.training.corpus import DOMAINS, SOURCES, UNKNOWN, Corpus, PlaceTargets, build, stored_film
 from rag_service.training.loop import Plan, Trainer, text_vectors
+from rag_service.training.sparse_autoencoder import Recipe
 from rag_service.views import load_views
 
 PLAN = Plan(steps=3, batch=8, shifted=2, stages=((1.0, 64),))
@@ -220,7 +222,7 @@ def test_a_run_learns_saves_and_goes_on(tmp_path: Path) -> None:
     first.run()
     assert first.step == 3
     assert any(not torch.equal(before[k], v) for k, v in first.network.state_dict().items())
-    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pt"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.pt", "log.jsonl"]
     again = trainer(tmp_path)
     again.run()
     assert again.step == 3
@@ -260,8 +262,9 @@ def test_progress_is_logged(tmp_path: Path) -> None:
     quick = trainer(tmp_path, replace(PLAN, steps=20, batch=4, shifted=1))
     quick.step = 19
     quick.run()
-    (line,) = (tmp_path / "log.jsonl").read_text().splitlines()
+    line, validation = (tmp_path / "log.jsonl").read_text().splitlines()
     logged = json.loads(line)
+    assert json.loads(validation)["macro_auroc"] is None  # no film of this corpus is for calibration
     assert (logged["step"], logged["side"]) == (20, 64)
     assert {k for k in logged if k not in {"step", "side", "seconds", "total"}} == set(loop._WEIGHTS)
     assert all(math.isfinite(v) for v in logged.values())
@@ -399,6 +402,8 @@ class Words:
 def test_the_whole_program(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(corpus, "MIN_TAG_FILMS", 3)
     monkeypatch.setattr(program, "load_text_encoder", Words)
+    monkeypatch.setattr(concepts, "MIN_TERM_FILMS", 3)
+    monkeypatch.setattr(program, "Recipe", lambda: Recipe(steps=20))
     monkeypatch.setitem(loop.PLANS, "scratch", PLAN)
     asked: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", asked.append)
@@ -430,6 +435,9 @@ def test_the_whole_program(shared: Path, tmp_path: Path, monkeypatch: pytest.Mon
     assert len(starter.studies) == 13
     assert list(starter.studies) == sorted(starter.studies)
     assert starter.boxes.shape == (13, 8)
+    named = load_concepts(out, encoder.record.id)
+    assert named is not None
+    assert {n.term for n in named.names} <= {*FINDINGS, "cardiomegaly", "normal"}
     figures = tmp_path / "speed.json"
     figures.write_text('{"seconds": 1.5}')
     assert program.main(["card", *common, "--figures", str(figures), "--note", "A trial run."]) == 0
