@@ -199,6 +199,16 @@ def _lateral(settings: Settings, options: argparse.Namespace) -> Result:
     return result, lateral.table(result)
 
 
+def _projection(settings: Settings, options: argparse.Namespace) -> Result:
+    from eval import films, projection, readings
+    from rag_service.wiring import build_reader
+
+    encoder = build_reader(settings).encoder
+    rows = films.read(options.folder, options.split)
+    result = projection.measure(rows, readings.read(rows, encoder), encoder.record.id, options.seed)
+    return result, projection.table(result)
+
+
 def _bl_tta(settings: Settings, options: argparse.Namespace) -> Result:
     from eval import bltta, films, readings
     from rag_service.wiring import build_reader
@@ -277,6 +287,7 @@ _TASKS: dict[str, Callable[[Settings, argparse.Namespace], Result]] = {
     "ood": _ood,
     "speed": _speed,
     "lateral": _lateral,
+    "projection": _projection,
     "bl-tta": _bl_tta,
     "axes": _axes,
     "concepts": _concepts,
@@ -327,6 +338,7 @@ def _parser() -> argparse.ArgumentParser:
     tasks.add_parser("retrieval", parents=[common, of_films], help="are near cases alike?")
     tasks.add_parser("grounding", parents=[common, of_films], help="boxes against radiologists' boxes")
     tasks.add_parser("lateral", parents=[common, of_films], help="what a lateral adds; frontal told from lateral")
+    tasks.add_parser("projection", parents=[common, of_films], help="is an AP film told from a PA one?")
     tasks.add_parser("bl-tta", parents=[common, of_films], help="how many samples in the box are worth their time")
     tasks.add_parser("concepts", parents=[common, of_films], help="sparse concepts: fidelity, names, steering")
     tasks.add_parser("axes", parents=[common, of_films], help="what each axis of the box tells, and its radius")
@@ -350,7 +362,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_shift(tasks.add_parser("shift", parents=[common, of_films], help="device, finding and population changed"))
     _add_ablations(tasks.add_parser("ablations", parents=[common], help="what each part of the box head is worth"))
     _add_trunks(tasks.add_parser("trunks", parents=[common], help="short training runs: pretraining, sources, trunk"))
-    whole = tasks.add_parser("table", parents=[common], help="the published table beside ours; measures what is missing")
+    whole = tasks.add_parser(
+        "table", parents=[common], help="the published table beside ours; measures what is missing"
+    )
     whole.add_argument("folder", type=Path, help="holds openi/, nih/, not_chest/, ...")
     whole.add_argument("--runs", type=Path, default=Path("build/figures"), help="JSON of the single measurements")
     return parser

@@ -27,7 +27,8 @@ class Readings:
     """n films, row by row with the list they were read from.
 
     `scores` (n, 14) BL-TTA probabilities before calibration and `spread` (n, 14) their standard deviation over the samples;
-    `centre` and `radius` (n, d) the boxes; `pooled` (n, D) trunk features; `presentation` (n, 5) in the order of PRESENTATIONS.
+    `centre` and `radius` (n, d) the boxes; `pooled` (n, D) trunk features; `presentation` (n, 5) in the order of PRESENTATIONS;
+    `ap` (n,) probability of an AP projection, NaN where the model does not say.
     """
 
     scores: Floats
@@ -36,6 +37,7 @@ class Readings:
     radius: Floats
     pooled: Floats
     presentation: Floats
+    ap: Floats
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -54,6 +56,7 @@ def of(found: Sequence[FilmReading]) -> Readings:
         radius=np.stack([r.box.radius for r in found]).astype(np.float64),
         pooled=np.stack([r.pooled for r in found]).astype(np.float64),
         presentation=np.stack([r.presentation for r in found]).astype(np.float64),
+        ap=np.array([np.nan if r.ap is None else r.ap for r in found]),
     )
 
 

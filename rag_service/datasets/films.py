@@ -34,7 +34,8 @@ class FilmRow:
 
     `labels` maps CheXpert observations to presence; an observation the source does not label is absent from it.
     `presentation` is "frontal", "lateral" or "not_chest" (of a few, "rotated" or "inverted": see `corrections`);
-    `markers` says whether corner markers were left as they were ("original") or "markers_blacked_out". None where the source does not say.
+    `markers` says whether corner markers were left as they were ("original") or "markers_blacked_out". None where the source
+    does not say.
     """
 
     source: str

@@ -1,7 +1,8 @@
 """Open-i (Indiana University): films, reports and hand-coded MeSH tags.
 
 Two layouts are read: a folder with `images.csv` (file, image_id, study_id, projection; where known sex, manufacturer) beside
-`NLMCXR_reports.tgz` (where that is absent, the same archive as a package carries it), and the public one, a folder of `*.png` named by image id beside the same archive or its unpacked `ecgen-radiology/`.
+`NLMCXR_reports.tgz` (where that is absent, the same archive as a package carries it), and the public one, a folder of `*.png`
+named by image id beside the same archive or its unpacked `ecgen-radiology/`.
 """
 
 from __future__ import annotations

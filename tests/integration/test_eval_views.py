@@ -45,7 +45,9 @@ def read_as(edema: Sequence[float], kinds: Sequence[str] | None = None) -> Readi
     found = np.full((n, 14), 0.5)
     found[:, EDEMA] = edema
     shown = np.array([[0.9 if p == k else 0.025 for p in PRESENTATIONS] for k in kinds or ["frontal"] * n])
-    return Readings(found, np.zeros((n, 14)), np.zeros((n, 4)), np.ones((n, 4)), np.zeros((n, 3)), shown)
+    return Readings(
+        found, np.zeros((n, 14)), np.zeros((n, 4)), np.ones((n, 4)), np.zeros((n, 3)), shown, np.full(n, np.nan)
+    )
 
 
 # --- scores and pairs
