@@ -357,7 +357,7 @@ def test_gate_counts_what_is_turned_away(tmp_path: Path, encoder: FilmEncoder) -
 
     class Nobody:
         def judge(self, film: object, reading: object) -> object:
-            return SimpleNamespace(reasons=())
+            return SimpleNamespace(reasons=(), out_of_distribution=None)
 
     result = gate.measure(gate.pictures(tmp_path, None), SimpleNamespace(gate=Nobody(), encoder=encoder))  # type: ignore[arg-type]
     assert (result["turned_away"], result["n"], result["reasons"]) == (0.5, 2, {"not_an_image": 1})
