@@ -24,6 +24,10 @@ PEAK: Final = 2.0
 """Sharpness of the smooth maximum over places."""
 
 
+DROPPED: Final = 0.3
+"""Share of the pooled features that training leaves out at random: a few thousand films are soon known by heart."""
+
+
 @dataclass(frozen=True)
 class Architecture:
     """Everything needed to rebuild the network around a state dict. `side` is the input in pixels, `trunk` a timm ResNet."""
@@ -118,6 +122,7 @@ class FilmNetwork(nn.Module):
         early = int(trunk.feature_info[-2]["num_chs"])
         self.pool, self.pool_early = GeneralisedMean(), GeneralisedMean()
         self.norm = nn.LayerNorm(late + early)
+        self.dropout = nn.Dropout(DROPPED)
         self.places = Places(early, late, architecture.place_width)
         width = late + early + len(FINDINGS)
         self.box_centre = nn.Linear(width, axes)
@@ -148,7 +153,7 @@ class FilmNetwork(nn.Module):
         """The heads over maps of both strides, (B, C, 2h, 2w) and (B, D, h, w)."""
         places = self.places(early, maps)
         peaks = self.peaks(places)
-        means = self.norm(torch.cat([self.pool(maps), self.pool_early(early)], 1))
+        means = self.dropout(self.norm(torch.cat([self.pool(maps), self.pool_early(early)], 1)))
         pooled = torch.cat([means, 0.25 * peaks], 1)
         radius = self.architecture.radius_floor + functional.softplus(self.box_radius(pooled))
         centre, presentation = self.box_centre(pooled), self.presentation(pooled)

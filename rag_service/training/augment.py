@@ -14,11 +14,11 @@ from torch.nn import functional
 class Strength:
     """Half-ranges of the random changes, and the shares of films that are blurred or painted on."""
 
-    rotation_degrees: float = 6.0
-    zoom: float = 0.10
+    rotation_degrees: float = 8.0
+    zoom: float = 0.12
     aspect: float = 0.10
-    shift: float = 0.05
-    log_gamma: float = 0.30
+    shift: float = 0.06
+    log_gamma: float = 0.35
     window: float = 0.08
     noise: float = 0.04
     blur_share: float = 0.25
