@@ -13,15 +13,18 @@ from numpy.typing import NDArray
 
 from rag_service.calibration import load_calibration
 from rag_service.models.catalogue import load_record
+from rag_service.models.concepts import REMEDY
 from rag_service.models.encoder import load_encoder
 from rag_service.models.text import load_text_encoder
 from rag_service.training import heads
 from rag_service.training.calibrate import CorpusReader
 from rag_service.training.card import write_card
 from rag_service.training.complete import complete
+from rag_service.training.concepts import make_concepts
 from rag_service.training.corpus import SOURCES, Corpus, build
 from rag_service.training.export import export
 from rag_service.training.loop import PLANS, Plan, Trainer, text_vectors
+from rag_service.training.sparse_autoencoder import Recipe
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -32,6 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if options.threads:
         torch.set_num_threads(options.threads)
+    if options.task == "concepts":
+        return _concepts(options)
     corpus = build(options.data, options.work / "cache")
     plan = _plan(options)
     folder = options.work / f"encoder-{plan.seed}"
@@ -57,6 +62,17 @@ def _pack(corpus: Corpus, vectors: NDArray[np.float32], plan: Plan, options: arg
     record = export(checkpoint, architecture, options.version, options.out, options.blend)
     print(f"{record.id}  sha256 {record.sha256}")
     complete(CorpusReader(load_encoder(options.out), corpus), vectors, options.out)
+    print(f"the concepts belong to the model before: {REMEDY}")
+    return 0
+
+
+def _concepts(options: argparse.Namespace) -> int:
+    recipe = Recipe()
+    seed = recipe.seed if options.seed is None else options.seed
+    recipe = replace(recipe, steps=options.steps or recipe.steps, seed=seed)
+    names = make_concepts(options.data, options.out, load_encoder(options.out), options.work / "cache", recipe)
+    named = [n for n in names if n.named]
+    print(f"{len(names)} concepts, {len(named)} named after {len({n.term for n in named})} terms")
     return 0
 
 
@@ -73,8 +89,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "task",
-        choices=("encoder", "pack", "card"),
-        help="train; export, calibrate and pack starter cases; write the card",
+        choices=("encoder", "pack", "concepts", "card"),
+        help="train; export, calibrate and pack starter cases; train and name sparse concepts; write the card",
     )
     parser.add_argument("--data", type=Path, required=True, help="folder holding openi/, nih/, ...")
     parser.add_argument("--work", type=Path, default=Path("build/training"), help="checkpoints, cache and log")

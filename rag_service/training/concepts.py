@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tqdm import trange
 
 from knowledge_base.records import BoxLatent, digest
-from rag_service.datasets.films import FilmRow, Split
+from rag_service.datasets.films import DatasetError, FilmRow, Split
 from rag_service.datasets.terms import findings_of, presence, vocabulary
 from rag_service.models.concepts import Naming, save_concepts
 from rag_service.models.encoder import FilmEncoder
@@ -33,7 +33,7 @@ def make_concepts(data: Path, folder: Path, encoder: FilmEncoder, cache: Path, r
     rows = chest_films(read(data))
     centre, radius = boxes(rows, encoder, cache)
     autoencoder = fit(centre, radius, recipe)
-    names = namings(autoencoder.activations(centre), rows)
+    names = namings(autoencoder.activations(centre), rows, MIN_TERM_FILMS)
     sources = ", ".join(sorted({r.source for r in rows}))
     sample = f"{len(rows)} training films of {sources}; seed {recipe.seed}"
     save_concepts(folder, encoder.record.id, autoencoder, names, sample)
@@ -63,12 +63,15 @@ def boxes(
     return centre, radius
 
 
-def namings(activations: Floats, rows: Sequence[FilmRow], minimum: int = MIN_TERM_FILMS) -> tuple[Naming, ...]:
+def namings(activations: Floats, rows: Sequence[FilmRow], minimum: int) -> tuple[Naming, ...]:
     """A naming for each concept, from its activations (n, m) on n training films: the term with the best gain of AP.
 
     Gain is (AP - prevalence) / (1 - prevalence), so that common and rare terms compare; a name needs MIN_GAIN and MIN_LIFT.
+    Terms of fewer than `minimum` films name nothing; DatasetError when there are no others.
     """
     terms = vocabulary(rows, minimum)
+    if not terms:
+        raise DatasetError(f"nothing is known of as many as {minimum} training films: no term to name concepts after")
     known = presence(rows, terms)
     films, prevalence = (~np.isnan(known)).sum(0), np.nanmean(known, axis=0)
     found = []
