@@ -140,7 +140,7 @@ class Coverage(Schema):
 
 
 class Provenance(Schema):
-    """Digests and versions of everything the answer depended on; the last two where a lateral was read too."""
+    """Digests and versions of everything the answer depended on; `lateral` and `view_fusion` where a lateral was read too, `concepts` where the model has them."""
 
     model: str
     preprocessing: str

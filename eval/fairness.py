@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from knowledge_base.findings import FINDINGS
 from rag_service.calibration import Calibration
 from rag_service.datasets.films import FilmRow
 
-MEASURES = ("macro_auroc", "tpr", "fpr")
+MEASURES: Final = ("macro_auroc", "tpr", "fpr")
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +82,7 @@ def _attribute(found: Mapping[str, Rows], answers: Answers, names: Sequence[str]
 
 
 def _group(answers: Answers, rows: Rows, columns: Sequence[int], compared: bool) -> dict[str, Any]:
+    columns = columns if compared else []
     by_finding = {FINDINGS[i]: {m: _score(answers, rows, [i], m) for m in MEASURES} for i in columns}
     return {
         "films": len(rows),
@@ -105,7 +106,9 @@ def _gap(
         member[rows] = number
 
     def gap(rows: Rows) -> float | None:
-        return _spread([_score(answers, rows[member[rows] == g], columns, measure) for g in range(len(compared))])
+        parts = [rows[member[rows] == g] for g in range(len(compared))]
+        both = [c for c in groups.common_findings(answers.labels, parts) if c in columns]
+        return _spread([_score(answers, part, both, measure) for part in parts])
 
     found = {FINDINGS[i]: _spread([_score(answers, rows, [i], measure) for rows in compared.values()]) for i in columns}
     known = {f: v for f, v in found.items() if v is not None}

@@ -65,8 +65,9 @@ def _network(
     side[members], side[others] = 1, -1
 
     def change(rows: Rows) -> float | None:
-        within, outside = (groups.macro(truth.labels, p, rows[side[rows] == s], columns) for s in (1, -1))
-        return minus(within, outside)
+        parts = [rows[side[rows] == s] for s in (1, -1)]
+        both = [c for c in groups.common_findings(truth.labels, parts) if c in columns]
+        return minus(*(groups.macro(truth.labels, p, part, both) for part in parts))
 
     within, outside = (Truth(truth.labels[r], tuple(truth.patients[i] for i in r)) for r in (members, others))
     return {

@@ -117,7 +117,9 @@ class Coverage:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Digests and versions of everything the draft depended on; `lateral` and `view_fusion` where a lateral was read too."""
+    """Digests and versions of everything the draft depended on; `lateral` and `view_fusion` where a lateral was read too,
+    `concepts` where the model has them.
+    """
 
     model: str
     preprocessing: str

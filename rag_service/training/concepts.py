@@ -63,14 +63,15 @@ def boxes(
     return centre, radius
 
 
-def namings(activations: Floats, rows: Sequence[FilmRow], minimum: int = MIN_TERM_FILMS) -> tuple[Naming, ...]:
+def namings(activations: Floats, rows: Sequence[FilmRow], minimum: int) -> tuple[Naming, ...]:
     """A naming for each concept, from its activations (n, m) on n training films: the term with the best gain of AP.
 
     Gain is (AP - prevalence) / (1 - prevalence), so that common and rare terms compare; a name needs MIN_GAIN and MIN_LIFT.
+    Terms of fewer than `minimum` films name nothing; DatasetError when there are no others.
     """
     terms = vocabulary(rows, minimum)
     if not terms:
-        raise DatasetError(f"no finding or tag is borne by {minimum} training films: concepts would have no names")
+        raise DatasetError(f"nothing is known of as many as {minimum} training films: no term to name concepts after")
     known = presence(rows, terms)
     films, prevalence = (~np.isnan(known)).sum(0), np.nanmean(known, axis=0)
     found = []

@@ -15,6 +15,8 @@ from eval import __main__ as cli
 from eval.shift import drafts
 from knowledge_base.findings import FINDINGS
 from rag_service import wiring
+from rag_service.datasets import nih as nih_source
+from rag_service.datasets import openi
 from rag_service.report.draft import Status
 from rag_service.requests import DraftRequest
 
@@ -230,3 +232,20 @@ def test_fairness_by_command(run: Run, maker: Maker) -> None:
     assert found["probe"]["sex"]["patients"] == 44 and "box_centre" in found["probe"]["sex"]["features"]
     assert "what the latent tells of the patient" in said and "missing" in said
     assert run("fairness", maker.folder)[2] == found  # from the kept readings
+
+
+def test_what_a_source_says_of_its_films(maker: Maker, tmp_path: Path) -> None:
+    folder = maker.openi({"CXR1": ("Clear.", "", ("normal",)), "CXR2": ("Clear.", "", ("normal",))})
+    maker.table(
+        "images.csv",
+        "file,image_id,study_id,projection,sex,manufacturer",
+        "films/CXR1.png,CXR1_1,CXR1,Frontal,F,Agfa",
+        "films/CXR2.png,CXR2_1,CXR2,Frontal,,",
+    )
+    assert [(r.sex, r.manufacturer, r.markers) for r in openi.films(folder)] == [
+        ("F", "Agfa", None),
+        (None, None, None),
+    ]
+    (tmp_path / "nih").mkdir()
+    rows = nih_source.films(nih(type(maker)(tmp_path / "nih"), 2))
+    assert [(r.sex, r.markers) for r in rows] == [("M", "original"), ("F", "markers_blacked_out")]
