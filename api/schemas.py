@@ -141,7 +141,8 @@ class Coverage(Schema):
 
 class Provenance(Schema):
     """Digests and versions of everything the answer depended on; `lateral` and `view_fusion` where a lateral was read too,
-    `concepts` where the model has them."""
+    `concepts` where the model has them.
+    """
 
     model: str
     preprocessing: str
