@@ -125,8 +125,8 @@ def _table_figures(result: Mapping[str, Any]) -> Iterator[str]:
         yield f"| {result['trunks']['signature']['steps']} steps of training | macro-AUROC | ms a film | pretrained less this | p |"
         yield "|---|---|---|---|---|"
         for name, found in result["trunks"]["variants"].items():
-            cells = (name, _shown(found["macro_auroc"]), f"{found['ms_per_film']:.1f}")
-            yield f"| {' | '.join(cells)} | {_paired(result['trunks']['paired'].get(name))} |"
+            line = f"| {name} | {_shown(found['macro_auroc'])} | {found['ms_per_film']:.1f}"
+            yield f"{line} | {_paired(result['trunks']['paired'].get(name))} |"
 
 
 def _paired(test: Mapping[str, Any] | None) -> str:

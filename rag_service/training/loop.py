@@ -260,8 +260,9 @@ class Trainer:
     def _place_terms(places: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Findings' boxes and anatomy's outlines at the places' own resolution; a cell is as true as the share of it that is."""
         unknown = targets < 0
-        small = functional.adaptive_avg_pool2d(targets.clamp(min=0), places.shape[-2:])
-        small = small.masked_fill(functional.adaptive_max_pool2d(unknown.float(), places.shape[-2:]) > 0, UNKNOWN)
+        cells = (places.shape[-2], places.shape[-1])
+        small = functional.adaptive_avg_pool2d(targets.clamp(min=0), cells)
+        small = small.masked_fill(functional.adaptive_max_pool2d(unknown.float(), cells) > 0, UNKNOWN)
         findings = len(FINDINGS)
         return {
             "places": losses.masked_bce(places[:, :findings], small[:, :findings]),
