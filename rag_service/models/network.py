@@ -98,8 +98,7 @@ class Places(nn.Module):
         self.norm = nn.BatchNorm2d(width)
         self.mix = nn.Conv2d(width, width, 3, padding=1)
         self.out = nn.Conv2d(width, len(FINDINGS) + len(ANATOMY), 1)
-        with torch.no_grad():
-            self.out.bias.fill_(-3.0)  # few places show anything
+        self.out.bias = nn.Parameter(torch.full((self.out.out_channels,), -3.0))  # few places show anything
 
     def forward(self, early: Tensor, late: Tensor) -> Tensor:
         """See the class."""

@@ -54,6 +54,9 @@ def corpus_of(count: int = 90) -> Corpus:
         split=np.array([Split.TRAIN.value if n else splits[i % 3].value for i, n in enumerate(nih)]),
         texts=("",) * count,
         studies=tuple(f"s{i // 2 if i < 4 else i}" for i in range(count)),
+        projection=np.full(count, UNKNOWN, np.int8),
+        domain=np.zeros(count, np.int8),
+        places={},
     )
 
 
@@ -161,7 +164,7 @@ def test_the_centre_is_read_alone_where_asked() -> None:
 
 def test_a_shift_grows_with_its_factor() -> None:
     twice = at_strength(2.0)
-    assert (twice.log_gamma, twice.window, twice.noise, twice.blur_share) == (0.6, 0.16, 0.08, 0.5)
+    assert (twice.log_gamma, twice.window, twice.noise, twice.blur_share) == (0.7, 0.16, 0.08, 0.5)
     assert at_strength(1.0) == Strength()
     assert at_strength(8.0).blur_share == 1.0
 

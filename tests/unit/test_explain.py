@@ -70,7 +70,7 @@ def test_hooks_are_gone_after_an_error_too(make_network: Callable[[int], FilmNet
 
 def test_films_read_at_the_same_time_keep_their_own_maps(encoder: FilmEncoder, stored: NDArray[np.uint8]) -> None:
     saliency = Saliency(encoder.network)
-    films = [torch.rand(152, 4, 4, generator=torch.Generator().manual_seed(i)) for i in range(6)]
+    films = [torch.rand(192, 4, 4, generator=torch.Generator().manual_seed(i)) for i in range(6)]
     alone = [saliency.maps(film, ["Edema", "Fracture"]) for film in films]
     with ThreadPoolExecutor(4) as threads:
         reading = [threads.submit(encoder.read_stored, stored[:1]) for _ in range(12)]
@@ -86,13 +86,13 @@ def test_maps_listen_to_a_module_of_their_own(encoder: FilmEncoder) -> None:
 
 
 def test_no_findings_no_maps(encoder: FilmEncoder) -> None:
-    assert Saliency(encoder.network).maps(torch.zeros(152, 4, 4), []).shape == (0, 64, 64)
+    assert Saliency(encoder.network).maps(torch.zeros(192, 4, 4), []).shape == (0, 64, 64)
 
 
 def test_where_nothing_speaks_for_a_finding_the_map_is_zero(encoder: FilmEncoder) -> None:
     with torch.no_grad():
         encoder.network.findings.weight.zero_()
-    found = Saliency(encoder.network).maps(torch.rand(152, 4, 4), ["Edema"])
+    found = Saliency(encoder.network).maps(torch.rand(192, 4, 4), ["Edema"])
     assert not found.any()
     assert boxes(found[0], "Edema") is None
 

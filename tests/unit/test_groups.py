@@ -61,6 +61,7 @@ def readings_of(centre: np.ndarray) -> Readings:
         radius=np.ones_like(centre),
         pooled=rng.normal(size=(n, 6)),
         presentation=np.zeros((n, 5)),
+        ap=np.full(n, np.nan),
     )
 
 

@@ -63,7 +63,7 @@ def test_what_is_exported_is_loaded(
 def test_a_record_names_version_and_digest(shipped: tuple[Path, ModelRecord]) -> None:
     folder, record = shipped
     assert record.sha256 == hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()
-    assert record.id == f"box-latent-regnet@3-{record.sha256[:8]}"
+    assert record.id == f"box-latent-resnet@3-{record.sha256[:8]}"
     assert record.preprocessing == PREPROCESSING == "squeeze256-p0.5-99.5@1"
     assert record.terms.startswith("Research use only; not a medical device.")
     assert verified(record, folder) == folder / WEIGHTS_FILE
