@@ -1,7 +1,8 @@
 """python -m eval grounding DIR: do the boxes lie where radiologists drew theirs? NIH ChestX-ray14 reader boxes.
 
 Per reader-boxed finding of a film: best IoU of our boxes with a reader's, whether the heaviest box's middle lies in one
-(pointing), and whether the stated side is the reader's. The control is the finding's own region prior, without the film.
+(pointing), and whether the stated side is the reader's. Controls: the finding's own region prior, without the film, and boxes
+from Grad-CAM of the same network.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ from rag_service.datasets.films import DatasetError, FilmRow, Split
 from rag_service.errors import BadRequest
 from rag_service.explain.anatomy import SIDED, prior, side
 from rag_service.explain.boxes import apparent_side, boxes
+from rag_service.explain.places import place_maps
 from rag_service.explain.saliency import Saliency
 from rag_service.imaging.decode import decode
 from rag_service.imaging.film import Box
 from rag_service.models.encoder import FilmEncoder
+from rag_service.models.network import FilmNetwork
 from rag_service.service import Reader
 
 MIN_IOU: Final = 0.1
@@ -31,8 +34,8 @@ MIN_IOU: Final = 0.1
 
 def measure(folder: Path, reader: Reader, split: Split | None, seed: int) -> dict[str, Any]:
     """Mean IoU, share with IoU >= 0.1, pointing and side accuracy with their denominators, by finding and in all."""
-    if reader.saliency is None:
-        raise BadRequest(f"{reader.encoder.record.id} draws no maps of where a finding shows")
+    network = reader.encoder.network
+    cam = Saliency(network) if isinstance(network, FilmNetwork) else None
     rows = {r.path.stem: r for r in films.read(folder, split)}
     wanted: dict[tuple[str, str], list[nih.ReaderBox]] = {}
     for box in nih.boxes(folder):
@@ -41,7 +44,7 @@ def measure(folder: Path, reader: Reader, split: Split | None, seed: int) -> dic
     if not wanted:
         raise DatasetError(f"{folder.name}/ holds no reader box of a film that is measured")
     scored = [
-        _score(rows[film], finding, drawn, reader.encoder, reader.saliency)
+        _score(rows[film], finding, drawn, reader.encoder, cam)
         for (film, finding), drawn in tqdm(wanted.items(), unit="film")
     ]
     patients = [rows[film].patient for film, _ in wanted]
@@ -62,25 +65,32 @@ def table(result: dict[str, Any]) -> str:
     low, high = result["iou_ci"] or (float("nan"), float("nan"))
     lines = [f"mean IoU interval over all [{low:.3f}, {high:.3f}], seed {result['seed']}"]
     lines.append(
-        f"{'finding':18s} {'n':>4s} {'IoU':>6s} {'>=0.1':>6s} {'point':>6s} {'side':>6s} {'of':>4s} {'prior IoU':>9s}"
+        f"{'finding':18s} {'n':>4s} {'IoU':>6s} {'>=0.1':>6s} {'point':>6s} {'side':>6s} {'of':>4s}"
+        f" {'prior IoU':>9s} {'Grad-CAM':>9s}"
     )
     for name, v in result["findings"].items():
         sided = "-" if v["side"] is None else f"{v['side']:.3f}"
         numbers = f"{v['n']:4d} {v['iou']:6.3f} {v['hit']:6.3f} {v['pointing']:6.3f}"
-        lines.append(f"{name:18s} {numbers} {sided:>6s} {v['sided']:4d} {v['prior_iou']:9.3f}")
+        lines.append(
+            f"{name:18s} {numbers} {sided:>6s} {v['sided']:4d} {v['prior_iou']:9.3f} {_cell(v['cam_iou']):>9s}"
+        )
     return "\n".join(lines)
 
 
 def _score(
-    row: FilmRow, finding: str, drawn: Sequence[nih.ReaderBox], encoder: FilmEncoder, saliency: Saliency
+    row: FilmRow, finding: str, drawn: Sequence[nih.ReaderBox], encoder: FilmEncoder, cam: Saliency | None
 ) -> dict[str, Any]:
     reading = encoder.read(decode(row.path.read_bytes()))
-    found = boxes(saliency.maps(reading.maps, [finding])[0], finding)
+    if reading.places is None:
+        raise BadRequest(f"{encoder.record.id} draws no maps of where a finding lies")
+    found = boxes(place_maps(reading.places, [finding])[0], finding)
     control = boxes(prior(finding), finding) or ()
+    looked = None if cam is None else boxes(cam.maps(reading.maps, [finding])[0], finding) or ()
     truth = [Box(d.x_min, d.y_min, d.x_max, d.y_max) for d in drawn]
     return {
         "iou": _best(found or (), truth),
         "prior_iou": _best(control, truth),
+        "cam_iou": None if looked is None else _best(looked, truth),
         "pointing": any(_holds(t, found[0]) for t in truth) if found else False,
         "side": _side_right(found, truth, finding),
     }
@@ -106,6 +116,10 @@ def _side_right(found: tuple[Box, ...] | None, truth: Sequence[Box], finding: st
     return ours in readers
 
 
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
 def _means(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     sided = [r["side"] for r in rows if r["side"] is not None]
     return {
@@ -116,4 +130,5 @@ def _means(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "side": float(np.mean(sided)) if sided else None,
         "sided": len(sided),
         "prior_iou": float(np.mean([r["prior_iou"] for r in rows])),
+        "cam_iou": scores.mean_known([r["cam_iou"] for r in rows]),
     }

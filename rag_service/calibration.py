@@ -149,16 +149,18 @@ class Tiers:
     def of(self, p: float, polarity: Polarity | None, held: tuple[Presence, ...], radius: float, spread: float) -> Tier:
         """The tier of saying `polarity` at probability `p`, given the conformal set, the mean radius and the steadiness.
 
-        High: the set holds what is said and nothing else, and film and samples are as usual. Low: a mere possibility, a set
-        that holds both classes, a probability under `low`, or a box wider than any of the calibration films.
+        High: at least `high`, the set holds what is said and nothing else, and film and samples are as usual. Low: a mere
+        possibility, a probability under `low`, or under `high` with a set that holds both classes, or a box wider than any of
+        the calibration films. A rare finding has too few positives for a decisive set: its sure denials are medium.
         """
         if polarity in {None, Polarity.UNCERTAIN}:
             return Tier.LOW
         said, stated = (Presence.PRESENT, p) if polarity is Polarity.POSITIVE else (Presence.ABSENT, 1.0 - p)
-        if stated < self.low or len(held) == 2 or radius > self.radius_bound:
+        sure = stated >= self.high
+        if stated < self.low or (len(held) == 2 and not sure) or radius > self.radius_bound:
             return Tier.LOW
         usual = radius <= self.radius_high and spread <= self.spread_high
-        return Tier.HIGH if stated >= self.high and held == (said,) and usual else Tier.MEDIUM
+        return Tier.HIGH if sure and held == (said,) and usual else Tier.MEDIUM
 
 
 def steadiness(scores: NDArray[np.float64], spread: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -32,7 +32,7 @@ from rag_service.errors import (
     StoreUnavailable,
 )
 from rag_service.explain.boxes import boxes
-from rag_service.explain.saliency import Saliency
+from rag_service.explain.places import place_maps
 from rag_service.gate import Gate, Verdict
 from rag_service.imaging.decode import decode
 from rag_service.imaging.decode_pool import DecodePool
@@ -92,13 +92,11 @@ def store_errors() -> Iterator[None]:
 
 @dataclass(frozen=True, eq=False)
 class Reader:
-    """What reads a film: encoder, calibration, gate, saliency where the encoder's maps carry it, and the fusion of views
-    and the concepts where the model folder has them."""
+    """What reads a film: encoder, calibration, gate, and the fusion of views and the concepts where the model folder has them."""
 
     encoder: FilmEncoder
     calibration: Calibration
     gate: Gate
-    saliency: Saliency | None
     views: ViewFusion | None = None
     concepts: SparseConcepts | None = None
 
@@ -193,7 +191,7 @@ class RadiographService:
         if verdict.reasons:
             return self._abstained(film, lateral, verdict)
         decisions = self._decisions(reading)
-        watch.lap("saliency")
+        watch.lap("places")
         evidence = self._evidence(reading, request, decisions)
         near = evidence.near()
         watch.lap("search")
@@ -331,10 +329,9 @@ class RadiographService:
         radius = float(reading.box.radius.mean())
         drafts = {f: self._undecided(f, i, reading, radius) for i, f in enumerate(FINDINGS)}
         shown = [f for f, d in drafts.items() if d.present and f != NO_FINDING]
-        if self._reader.saliency is not None:
-            maps = self._reader.saliency.maps(reading.maps, shown)
-            for finding, saliency in zip(shown, maps, strict=True):
-                drafts[finding] = replace(drafts[finding], boxes=boxes(saliency, finding))
+        if reading.places is not None:
+            for finding, places in zip(shown, place_maps(reading.places, shown), strict=True):
+                drafts[finding] = replace(drafts[finding], boxes=boxes(places, finding))
         assert set(drafts) == set(calibration.findings)  # noqa: S101  (both cover the 14 findings)
         return drafts
 

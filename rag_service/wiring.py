@@ -30,14 +30,12 @@ from knowledge_base.schema import (
 from knowledge_base.search import CaseSearch
 from knowledge_base.store import PUBLIC, KnowledgeStore, Scope
 from rag_service.calibration import load_calibration
-from rag_service.explain.saliency import Saliency
 from rag_service.gate import load_gate
 from rag_service.imaging.decode_pool import DecodePool
 from rag_service.imaging.normalise import PREPROCESSING
 from rag_service.models import text
 from rag_service.models.concepts import load_concepts
 from rag_service.models.encoder import FilmEncoder, load_encoder
-from rag_service.models.network import FilmNetwork
 from rag_service.models.text import TextEncoder, load_text_encoder
 from rag_service.report.labeler import NAME_VERSION as LABELER
 from rag_service.service import Memory, RadiographService, Reader, store_errors
@@ -88,7 +86,7 @@ def open_collections(store: KnowledgeStore, plan: Layout) -> None:
 
 
 def build_reader(settings: Settings) -> Reader:
-    """Encoder, calibration, gate, saliency, fusion of views and concepts from the model folder, every digest checked."""
+    """Encoder, calibration, gate, fusion of views and concepts from the model folder, every digest checked."""
     import torch
 
     if settings.torch_threads:
@@ -98,9 +96,8 @@ def build_reader(settings: Settings) -> Reader:
     calibration = load_calibration(folder, encoder.record.id)
     if settings.site_calibration:
         calibration = load_site(Path(settings.site_calibration), encoder.record.id).over(calibration)
-    saliency = Saliency(encoder.network) if isinstance(encoder.network, FilmNetwork) else None
     gate, views = load_gate(folder, encoder.record.id), load_views(folder, encoder.record.id)
-    return Reader(encoder, calibration, gate, saliency, views, load_concepts(folder, encoder.record.id))
+    return Reader(encoder, calibration, gate, views, load_concepts(folder, encoder.record.id))
 
 
 def build_memory(store: KnowledgeStore, encoder: FilmEncoder, encode: TextEncoder) -> Memory:

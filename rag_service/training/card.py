@@ -182,5 +182,5 @@ def _limits() -> Iterator[str]:
     yield "- Trained on a few thousand films of two North American hospitals and published figures; other devices, children and"
     yield "  other populations are not what it knows. The gate turns away what is far from its films, not all it misreads."
     yield "- Small nodules, fractures and the position of tubes are beyond its resolution."
-    yield "- Boxes are saliency inside an anatomical prior, not segmentations; `python -m eval grounding` says how good they are."
+    yield "- Boxes are place maps inside an anatomical prior, not segmentations; `python -m eval grounding` says how good they are."
     yield "- A finding it does not speak of is listed as not assessed: absence from the draft is not absence from the film."

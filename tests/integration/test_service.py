@@ -31,7 +31,6 @@ from knowledge_base.store import Health
 from rag_service import errors, wiring
 from rag_service.calibration import Calibration, FindingCalibration, Reliability, Tiers
 from rag_service.calibrators import Platt
-from rag_service.explain.saliency import Saliency
 from rag_service.gate import Gate
 from rag_service.imaging.film import Film
 from rag_service.models.encoder import FilmEncoder, FilmReading
@@ -115,7 +114,7 @@ class House:
     @cached_property
     def service(self) -> RadiographService:
         gate = Gate(self.limits, self.reference)
-        reader = Reader(self.encoder, self.calibration, gate, Saliency(self.encoder.network), self.views)
+        reader = Reader(self.encoder, self.calibration, gate, self.views)
         return RadiographService(reader, wiring.build_memory(self.store, self.encoder, self.words))
 
     def draft(self, **more: Any) -> Draft:
@@ -141,7 +140,7 @@ def house(
 ) -> House:
     monkeypatch.setattr(wiring, "load_passages", PASSAGES)
     monkeypatch.setattr(starter, "load_passages", PASSAGES)
-    return House(encoder, words, stored, open_gate("tiny", 368))
+    return House(encoder, words, stored, open_gate("tiny", 302))
 
 
 def as_bytes(draft: Draft) -> bytes:
@@ -437,7 +436,7 @@ def test_a_search_by_words_film_and_finding(house: House) -> None:
 def test_the_stopwatch_hears_every_stage(house: House) -> None:
     watch = Stopwatch()
     house.service.draft(DraftRequest(film(house.stored)), watch)
-    assert list(watch.seconds) == ["decode", "encode", "saliency", "search", "compose", "coverage"]
+    assert list(watch.seconds) == ["decode", "encode", "places", "search", "compose", "coverage"]
     assert all(s >= 0 for s in watch.seconds.values())
 
 

@@ -31,7 +31,7 @@ def weights(make_network: Callable[[int], FilmNetwork], open_gate: Callable[[str
     network, folder = make_network(0), tmp_path / "weights"
     torch.save({"averaged": network.state_dict()}, tmp_path / "checkpoint.pt")
     record = export(tmp_path / "checkpoint.pt", network.architecture, "1", folder)
-    open_gate(record.id, 368).save(folder)
+    open_gate(record.id, 302).save(folder)
     entry = FindingCalibration(
         Platt(1.0, 0.0), 0.5, 0.5, 0.5, 0.5, 0.1, Reliability.TOO_FEW, 1, 2, None, (0.1, 0.9), (0, 1)
     )

@@ -18,6 +18,7 @@ from rag_service.conformal import Presence
 from rag_service.explain import anatomy
 from rag_service.explain.boxes import THRESHOLD, apparent_side, boxes
 from rag_service.explain.picture import HEIGHT, picture
+from rag_service.explain.places import place_maps
 from rag_service.explain.saliency import LastStage, Saliency
 from rag_service.imaging.film import Box, Film, Frame
 from rag_service.models.encoder import FilmEncoder, to_input
@@ -244,3 +245,14 @@ def test_long_sentences_and_reasons_are_written_beside_the_film() -> None:
     assert rows.max() > 200
     abstained = np.asarray(drawn(reasons=("not_chest",)))[20:60, 520:].astype(int)
     assert (np.ptp(abstained, axis=2) > 100).any()
+
+
+def test_place_maps_are_the_findings_own_channels_over_the_whole_film() -> None:
+    places = np.zeros((17, 4, 4), np.float32)
+    places[FINDINGS.index("Edema")], places[FINDINGS.index("Fracture"), 0, 0] = 0.25, 1.0
+    found = place_maps(places, ["Fracture", "Edema"])
+    assert found.shape == (2, 64, 64)
+    assert found[0, 0, 0] == 1.0
+    assert found[0, 32:, 32:].max() == 0.0
+    assert np.allclose(found[1], 0.25)
+    assert place_maps(places, []).shape == (0, 64, 64)
