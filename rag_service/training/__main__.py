@@ -64,12 +64,17 @@ def _pack(options: argparse.Namespace) -> int:
     record = export(checkpoint, plan.architecture(corpus.tag_names), options.version, options.out, options.blend)
     print(f"{record.id}  sha256 {record.sha256}")
     complete(CorpusReader(load_encoder(options.out), corpus), _texts(corpus, options), options.out)
-    return _concepts(options)
+    return _make_concepts(options, Recipe())
 
 
 def _concepts(options: argparse.Namespace) -> int:
-    encoder, recipe = load_encoder(options.out), Recipe()
-    names = make_concepts(options.data, options.out, encoder, options.work / "cache", recipe)
+    recipe = Recipe()
+    seed = recipe.seed if options.seed is None else options.seed
+    return _make_concepts(options, replace(recipe, steps=options.steps or recipe.steps, seed=seed))
+
+
+def _make_concepts(options: argparse.Namespace, recipe: Recipe) -> int:
+    names = make_concepts(options.data, options.out, load_encoder(options.out), options.work / "cache", recipe)
     named = [n for n in names if n.named]
     print(f"{len(names)} concepts, {len(named)} named after {len({n.term for n in named})} terms")
     return 0

@@ -136,7 +136,7 @@ def whole_model(
     folder = tmp_path_factory.mktemp("whole-model")
     for part in tiny_model.iterdir():
         shutil.copy(part, folder)
-    width = tiny_encoder.network.norm.normalized_shape[0]
+    width = tiny_encoder.network.box_centre.in_features
     model = tiny_encoder.record.id
     open_gate(model, width).save(folder)
     even_calibration(model).save(folder)

@@ -214,7 +214,7 @@ def test_the_api_is_alive_but_not_ready(
         assert client.get("/livez").status_code == 200
 
 
-USED = ("trunk.stem.conv.weight", "trunk.s4.b1.conv3.bn.bias", "pool.power", "norm.weight", "norm.bias",
+USED = ("trunk.conv1.0.weight", "trunk.layer4.0.bn2.bias", "pool.power", "norm.weight", "norm.bias",
         "box_centre.bias", "box_radius.bias", "findings.bias", "presentation.bias")  # fmt: skip
 
 

@@ -56,7 +56,7 @@ def centres() -> np.ndarray:
 def read(encoder: FilmEncoder) -> readings.Readings:
     radius = np.full((12, 4), 0.1)
     mean, spread = encoder.over_box(centres(), radius, 8)
-    return readings.Readings(mean, spread, centres(), radius, np.zeros((12, 3)), np.zeros((12, 5)))
+    return readings.Readings(mean, spread, centres(), radius, np.zeros((12, 3)), np.zeros((12, 5)), np.full(12, np.nan))
 
 
 def test_the_variance_that_each_prefix_explains() -> None:

@@ -76,7 +76,7 @@ def test_every_shift_at_every_strength_with_a_weak_model_beside(run: Run, maker:
     assert same == {"loss": 0.0, "loss_ci": [0.0, 0.0]}  # the model against itself
     assert found["acquisition"]["weak"]["shifts"] == shifts
     assert (found["manifestation"], found["population"], found["markers"], found["citations"]) == (None,) * 4
-    assert found["signature"]["strength_1"]["log_gamma"] == 0.3 and found["signature"]["bootstrap"] == 500
+    assert found["signature"]["strength_1"]["log_gamma"] == 0.35 and found["signature"]["bootstrap"] == 500
 
 
 def test_edits_inside_reader_boxes(run: Run, maker: Maker) -> None:
