@@ -208,11 +208,16 @@ def _pooled(rows: Sequence[Mapping[str, Any]]) -> float | None:
 
 
 def _made_by(path: Path, model: str) -> bool:
-    """Whether figures lie in a file and, where they name a model, are this model's."""
+    """Whether figures lie in a file and, where they name a model, are this model's: its name may differ, its digest may not."""
     if not path.is_file():
         return False
     signature = json.loads(path.read_text("utf-8")).get("signature", {})
-    return not isinstance(signature, dict) or signature.get("model", model) == model
+    return not isinstance(signature, dict) or _digest(signature.get("model", model)) == _digest(model)
+
+
+def _digest(model: str) -> str:
+    """The digest that ends a model's id: a frozen trunk and the film model around it share it."""
+    return model.rpartition("-")[2]
 
 
 def _line(row: Mapping[str, Any]) -> str:
