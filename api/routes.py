@@ -84,22 +84,7 @@ def use_cases(settings: ApiSettings, metrics: Metrics) -> APIRouter:
             found = await unless_gone(request.receive, ticket.run(lambda: service.search(asked).to_json()))
         return JSONResponse(found)
 
-    @router.post(
-        "/explain/steer",
-        summary="Move a film along a concept and see its findings change",
-        response_model=schemas.SteerAnswer,
-        responses={200: documents.answer("What changed, or the reasons why the film is turned away."),
-                   **documents.problems(*failures, 413, 415)},
-        openapi_extra={"requestBody": documents.STEER_BODY},
-    )  # fmt: skip
-    async def steer(request: Request) -> Response:
-        """The concept by the index that a draft gives it; an unknown one is refused."""
-        state = _state(request)
-        service = state["startup"].service()
-        async with state["models"].admit() as ticket:
-            asked = await _steer_request(request, settings.max_upload_bytes)
-            answer = await unless_gone(request.receive, ticket.run(lambda: service.steer(asked).to_json()))
-        return JSONResponse(answer)
+    _add_steering(router, settings, failures)
 
     @router.get(
         "/cases/{case_id}",
@@ -117,6 +102,25 @@ def use_cases(settings: ApiSettings, metrics: Metrics) -> APIRouter:
         return JSONResponse(schemas.Case.of(case).model_dump(mode="json"))
 
     return router
+
+
+def _add_steering(router: APIRouter, settings: ApiSettings, failures: tuple[int, ...]) -> None:
+    @router.post(
+        "/explain/steer",
+        summary="Move a film along a concept and see its findings change",
+        response_model=schemas.SteerAnswer,
+        responses={200: documents.answer("What changed, or the reasons why the film is turned away."),
+                   **documents.problems(*failures, 413, 415)},
+        openapi_extra={"requestBody": documents.STEER_BODY},
+    )  # fmt: skip
+    async def steer(request: Request) -> Response:
+        """The concept by the index that a draft gives it; an unknown one is refused."""
+        state = _state(request)
+        service = state["startup"].service()
+        async with state["models"].admit() as ticket:
+            asked = await _steer_request(request, settings.max_upload_bytes)
+            answer = await unless_gone(request.receive, ticket.run(lambda: service.steer(asked).to_json()))
+        return JSONResponse(answer)
 
 
 def operations(metrics: Metrics) -> APIRouter:
