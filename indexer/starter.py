@@ -35,7 +35,13 @@ def add_starter(
     for start in range(0, len(missing), BATCH):
         some = [i for i in missing[start : start + BATCH] if cases.studies[i] in reports]
         points = [
-            to_point(_case(reports[cases.studies[i]], labeler), schema, box=cases.box(i), text_vector=cases.texts[i])
+            to_point(
+                _case(reports[cases.studies[i]], labeler),
+                schema,
+                box=cases.box(i),
+                text_vector=cases.texts[i],
+                regions=cases.zones(i),
+            )
             for i in some
         ]
         store.upsert(CASES, points)

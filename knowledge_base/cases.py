@@ -14,24 +14,28 @@ from knowledge_base.bm25 import document_vector
 from knowledge_base.errors import DamagedRecordError
 from knowledge_base.findings import Laterality, Polarity, Progression
 from knowledge_base.records import BoxLatent, Case, CaseSentence, Mention, RecordError
-from knowledge_base.schema import BM25, WITHDRAWN, CollectionSchema, Distance
+from knowledge_base.schema import BM25, WITHDRAWN, CollectionSchema, region_vector
 from knowledge_base.store import Point, intact, seal
+from knowledge_base.zones import ZONES
 
 
 @dataclass(frozen=True)
 class VectorNames:
-    """Which named vector of a cases collection holds what."""
+    """Which named vector of a cases collection holds what; `regions` by zone."""
 
     box: str
     text: str
+    regions: Mapping[str, str]
     sparse: str = BM25
 
     @classmethod
     def of(cls, schema: CollectionSchema) -> VectorNames:
-        """Read them off a schema made by `cases_schema`: the Euclidean vector is the box."""
-        box = next(n for n, v in schema.dense.items() if v.distance is Distance.EUCLID)
-        text = next(n for n, v in schema.dense.items() if v.distance is Distance.COSINE)
-        return cls(box, text, next(iter(schema.sparse)))
+        """Read them off a schema made by `cases_schema`."""
+        by_kind = {name.split(".", 1)[0]: name for name in schema.dense}
+        model = by_kind["box"].removeprefix("box.")
+        return cls(
+            by_kind["box"], by_kind["text"], {z: region_vector(z, model) for z in ZONES}, next(iter(schema.sparse))
+        )
 
 
 def patient_key(source: str, patient: str) -> str:
@@ -45,14 +49,19 @@ def to_point(
     *,
     box: BoxLatent | None = None,
     text_vector: NDArray[np.float32] | None = None,
+    regions: Mapping[str, NDArray[np.float32]] | None = None,
 ) -> Point:
-    """The case as a point of a collection of `schema`, with its words as a BM25 vector and its payload sealed."""
+    """The case as a point of a collection of `schema`, with its words as a BM25 vector and its payload sealed.
+
+    `regions` are the film's region vectors by zone, None where the film's model makes none.
+    """
     names = VectorNames.of(schema)
     vectors: dict[str, NDArray[np.float32]] = {}
     if box is not None:
         vectors[names.box] = box.vector()
     if text_vector is not None:
         vectors[names.text] = text_vector
+    vectors.update({names.regions[zone]: vector for zone, vector in (regions or {}).items()})
     words = document_vector(case.text, schema.sparse[names.sparse])
     return Point(case.id, vectors, {} if words is None else {names.sparse: words}, to_payload(case))
 

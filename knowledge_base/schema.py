@@ -9,8 +9,9 @@ from enum import StrEnum
 from typing import Any, Final
 
 from knowledge_base.errors import ManifestMismatch, StoreProtocolError
+from knowledge_base.zones import REGION_WIDTH, ZONES
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 CASES: Final = "cases"
 GUIDELINES: Final = "guidelines"
 BM25: Final = "bm25"
@@ -94,6 +95,19 @@ class CollectionSchema:
             "payload_indexes": {k: str(v) for k, v in sorted(self.payload_indexes.items())},
         }
 
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> CollectionSchema:
+        """Read `as_json` back; raises `StoreProtocolError` when it is no layout."""
+        try:
+            return cls(
+                name=stored["name"],
+                dense={n: DenseVector(v["size"], Distance(v["distance"])) for n, v in stored["dense"].items()},
+                sparse={n: TermWeights(**w) for n, w in stored["sparse"].items()},
+                payload_indexes={k: IndexKind(v) for k, v in stored["payload_indexes"].items()},
+            )
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise StoreProtocolError("a stored layout is not one of ours") from error
+
     def check(self, stored: Mapping[str, Any]) -> None:
         """Raise `ManifestMismatch` when the `stored` layout (see `as_json`) is not this one."""
         running = self.as_json()
@@ -161,16 +175,29 @@ def text_vector(model: str) -> str:
     return f"text.{model}"
 
 
+def region_vector(zone: str, model: str) -> str:
+    """Name of the dense vector that says how a zone of the film looks to `model`."""
+    return f"region.{zone}.{model}"
+
+
 def cases_schema(
-    box_model: str, text_model: str, *, box_dimension: int = 128, text_dimension: int = 384
+    box_model: str,
+    text_model: str,
+    *,
+    box_dimension: int = 128,
+    text_dimension: int = 384,
+    region_dimension: int = REGION_WIDTH,
 ) -> CollectionSchema:
-    """Prior studies: box-latents [c ; r/sqrt(3)] of 2 * `box_dimension` values, report embeddings, BM25 terms."""
+    """Prior studies: box-latents [c ; r/sqrt(3)] of 2 * `box_dimension` values, a region vector for each zone, report
+    embeddings, BM25 terms.
+    """
     keyword = IndexKind.KEYWORD
     return CollectionSchema(
         name=CASES,
         dense={
             box_vector(box_model): DenseVector(2 * box_dimension, Distance.EUCLID),
             text_vector(text_model): DenseVector(text_dimension, Distance.COSINE),
+            **{region_vector(z, box_model): DenseVector(region_dimension, Distance.COSINE) for z in ZONES},
         },
         sparse={BM25: TermWeights()},
         payload_indexes={

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +20,7 @@ from rag_service.imaging.normalise import PREPROCESSING, squeeze, stretch
 from rag_service.models.box_head import HeadedBackbone, is_headed, load_headed
 from rag_service.models.catalogue import ModelRecord, load_record
 from rag_service.models.network import PRESENTATIONS, FilmNetwork, PlacedReading, Reading
+from rag_service.models.regions import RegionAxes, load_regions, zone_vectors
 from rag_service.models.weights import load_network
 
 BL_TTA_SAMPLES: Final = 8
@@ -33,7 +35,8 @@ class FilmReading:
     `presentation` (5,) softmax in the order of PRESENTATIONS; `pooled` (P,) features; `maps` (C, h, w): the maps that the
     last trunk stage starts from, for saliency, or the grid of another encoder; `places` (17, h, w): how likely each finding,
     right lung, left lung and heart lie at each place; `ap`: probability of an AP projection, of a frontal. Both None where
-    the model is not our own network.
+    the model is not our own network. `local` (R, h, w): features of each place on the axes of region vectors; `regions`: a unit
+    vector (R,) for each zone. Both None where the model folder has no such axes.
     """
 
     box: BoxLatent
@@ -44,6 +47,8 @@ class FilmReading:
     maps: Tensor
     places: NDArray[np.float32] | None = None
     ap: float | None = None
+    local: NDArray[np.float32] | None = None
+    regions: Mapping[str, NDArray[np.float32]] | None = None
 
 
 def samples(axes: int, count: int = BL_TTA_SAMPLES, seed: int = BL_TTA_SEED) -> Tensor:
@@ -64,9 +69,14 @@ class FilmEncoder:
     """A loaded film network, or a box head over another encoder, with its record; reads films one at a time or many."""
 
     def __init__(
-        self, record: ModelRecord, network: FilmNetwork | HeadedBackbone, bl_tta: int = BL_TTA_SAMPLES
+        self,
+        record: ModelRecord,
+        network: FilmNetwork | HeadedBackbone,
+        bl_tta: int = BL_TTA_SAMPLES,
+        axes: RegionAxes | None = None,
     ) -> None:
         self.record = record
+        self._region_axes = axes
         self.network = network.eval()
         self.axes = network.findings.in_features
         self.bl_tta = bl_tta
@@ -87,7 +97,7 @@ class FilmEncoder:
             raise BadWeights(f"{self.record.id} produced numbers that are not finite")
         presentation = torch.softmax(reading.presentation, 1)
         placed = reading if isinstance(reading, PlacedReading) else None
-        return [
+        found = [
             FilmReading(
                 box=BoxLatent(reading.centre[i].numpy(), reading.radius[i].numpy()),
                 probabilities=mean[i].double().numpy(),
@@ -100,6 +110,14 @@ class FilmEncoder:
             )
             for i in range(len(stored))
         ]
+        return found if placed is None else [self._with_regions(r, placed.local[i]) for i, r in enumerate(found)]
+
+    def _with_regions(self, reading: FilmReading, features: Tensor) -> FilmReading:
+        """The reading with its region vectors, from local features (W, h, w), where the model folder has axes for them."""
+        if self._region_axes is None or reading.places is None:
+            return reading
+        local = self._region_axes.project(features.float().numpy())
+        return replace(reading, local=local, regions=zone_vectors(reading.places, local))
 
     def probabilities_at(self, centre: NDArray[np.floating], radius: NDArray[np.floating]) -> NDArray[np.float64]:
         """The probabilities (..., 14), uncalibrated, of boxes (..., d) wherever they lie; a film's own box gives its own."""
@@ -140,4 +158,4 @@ def load_encoder(folder: Path) -> FilmEncoder:
     if record.preprocessing != PREPROCESSING:
         raise BadWeights(f"{record.id} expects preprocessing {record.preprocessing}, this version does {PREPROCESSING}")
     network = load_headed(record, folder) if is_headed(record) else load_network(record, folder)
-    return FilmEncoder(record, network)
+    return FilmEncoder(record, network, axes=load_regions(folder, record.id))

@@ -65,10 +65,12 @@ class Reading:
 class PlacedReading(Reading):
     """A reading by our own network, which also says where and how the film was taken.
 
-    `places` (B, F + 3, 2h, 2w) logits of findings and anatomy at each place; `projection` (B,) logit of AP against PA.
+    `places` (B, F + 3, 2h, 2w) logits of findings and anatomy at each place; `local` (B, place_width, 2h, 2w) the features
+    they are read from; `projection` (B,) logit of AP against PA.
     """
 
     places: Tensor
+    local: Tensor
     projection: Tensor
 
 
@@ -102,9 +104,17 @@ class Places(nn.Module):
 
     def forward(self, early: Tensor, late: Tensor) -> Tensor:
         """See the class."""
+        return self.read(self.local(early, late))
+
+    def local(self, early: Tensor, late: Tensor) -> Tensor:
+        """Features (B, width, 2h, 2w) of each place."""
         coarse = functional.interpolate(self.from_late(late), size=early.shape[-2:], mode="bilinear")
         joined = functional.relu(self.norm(self.from_early(early) + coarse))
-        return self.out(functional.relu(self.mix(joined))).float()  # type: ignore[no-any-return]
+        return functional.relu(self.mix(joined))
+
+    def read(self, local: Tensor) -> Tensor:
+        """Logits of features that `local` gave."""
+        return self.out(local).float()  # type: ignore[no-any-return]
 
 
 class FilmNetwork(nn.Module):
@@ -151,13 +161,15 @@ class FilmNetwork(nn.Module):
 
     def read_maps(self, early: Tensor, maps: Tensor) -> PlacedReading:
         """The heads over maps of both strides, (B, C, 2h, 2w) and (B, D, h, w)."""
-        places = self.places(early, maps)
+        local = self.places.local(early, maps)
+        places = self.places.read(local)
         peaks = self.peaks(places)
         means = self.dropout(self.norm(torch.cat([self.pool(maps), self.pool_early(early)], 1)))
         pooled = torch.cat([means, 0.25 * peaks], 1)
         radius = self.architecture.radius_floor + functional.softplus(self.box_radius(pooled))
         centre, presentation = self.box_centre(pooled), self.presentation(pooled)
-        return PlacedReading(maps, pooled, centre, radius, presentation, places, self.projection(pooled)[:, 0])
+        projection = self.projection(pooled)[:, 0]
+        return PlacedReading(maps, pooled, centre, radius, presentation, places, local, projection)
 
     @staticmethod
     def peaks(places: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save_file
 
 from knowledge_base.records import BoxLatent
+from knowledge_base.zones import ZONES
 from rag_service.errors import BadWeights
 
 VECTORS_FILE: Final = "starter.safetensors"
@@ -23,23 +24,32 @@ LISTING_FILE: Final = "starter.json"
 
 @dataclass(frozen=True, eq=False)
 class StarterCases:
-    """n studies: ids, box vectors [c ; r/sqrt(3)] (n, 2d) and text vectors (n, 384), and the models that made them."""
+    """n studies: ids, box vectors [c ; r/sqrt(3)] (n, 2d) and text vectors (n, 384), and the models that made them.
+
+    `regions` (n, 7, R): the films' region vectors, zones in the order of ZONES; None where the box model makes none.
+    """
 
     box_model: str
     text_model: str
     studies: tuple[str, ...]
     boxes: NDArray[np.float32]
     texts: NDArray[np.float32]
+    regions: NDArray[np.float32] | None = None
 
     def box(self, index: int) -> BoxLatent:
         """The box of a study."""
         return BoxLatent.from_vector(self.boxes[index])
 
+    def zones(self, index: int) -> Mapping[str, NDArray[np.float32]] | None:
+        """The region vectors of a study by zone."""
+        return None if self.regions is None else dict(zip(ZONES, self.regions[index], strict=True))
+
 
 def save_starter(folder: Path, cases: StarterCases) -> None:
     """Write vectors (float16) and the listing that carries their digest."""
     path = folder / VECTORS_FILE
-    save_file({"boxes": cases.boxes.astype(np.float16), "texts": cases.texts.astype(np.float16)}, path)
+    arrays = {"boxes": cases.boxes, "texts": cases.texts, "regions": cases.regions}
+    save_file({n: a.astype(np.float16) for n, a in arrays.items() if a is not None}, path)
     listing = {
         "box_model": cases.box_model,
         "text_model": cases.text_model,
@@ -62,13 +72,13 @@ def load_starter(folder: Path, box_model: str, text_model: str) -> StarterCases:
         raise BadWeights(f"{VECTORS_FILE}: expected sha256 {expected}, found {found}")
     _same_models(made_by, (box_model, text_model))
     try:
-        arrays = load(content)
-        boxes, texts = arrays["boxes"].astype(np.float32), arrays["texts"].astype(np.float32)
+        arrays = {n: a.astype(np.float32) for n, a in load(content).items()}
+        boxes, texts, regions = arrays["boxes"], arrays["texts"], arrays.get("regions")
     except (SafetensorError, KeyError) as error:
         raise BadWeights(f"{VECTORS_FILE} is malformed") from error
-    if not len(studies) == len(boxes) == len(texts):
+    if {len(studies)} != {len(a) for a in arrays.values()} or (regions is not None and regions.shape[1] != len(ZONES)):
         raise BadWeights(f"{LISTING_FILE} lists {len(studies)} studies, {VECTORS_FILE} holds {len(boxes)}")
-    return StarterCases(box_model, text_model, studies, boxes, texts)
+    return StarterCases(box_model, text_model, studies, boxes, texts, regions)
 
 
 def _same_models(made_by: Sequence[str], running: Sequence[str]) -> None:

@@ -28,6 +28,13 @@ def test_the_cases_collection() -> None:
     assert schema.dense == {
         "box.boxlatent@1": DenseVector(256, Distance.EUCLID),
         "text.minilm@2": DenseVector(384, Distance.COSINE),
+        "region.right-upper.boxlatent@1": DenseVector(64, Distance.COSINE),
+        "region.right-middle.boxlatent@1": DenseVector(64, Distance.COSINE),
+        "region.right-lower.boxlatent@1": DenseVector(64, Distance.COSINE),
+        "region.left-upper.boxlatent@1": DenseVector(64, Distance.COSINE),
+        "region.left-middle.boxlatent@1": DenseVector(64, Distance.COSINE),
+        "region.left-lower.boxlatent@1": DenseVector(64, Distance.COSINE),
+        "region.mediastinum.boxlatent@1": DenseVector(64, Distance.COSINE),
     }
     assert schema.sparse == {"bm25": TermWeights(k1=1.2, b=0.75, average_terms=30.0)}
     assert {k for k, v in schema.payload_indexes.items() if v is IndexKind.KEYWORD} == {
