@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -45,6 +46,14 @@ _WRITE_SECONDS: Final = 60.0
 _OPTIMIZE_SECONDS: Final = 3600.0
 
 
+@dataclass(frozen=True)
+class _Opened:
+    """A collection as this client opened it: names may change places afterwards, this does not."""
+
+    schema: CollectionSchema
+    place: str
+
+
 class EdgeStore:
     """`KnowledgeStore` over the folder `path`, one opener at a time.
 
@@ -60,7 +69,7 @@ class EdgeStore:
         self._reserve_bytes = reserve_bytes
         self._lock = threading.Lock()
         self._owner = os.getpid()
-        self._opened: dict[str, tuple[CollectionSchema, IndexManifest]] = {}
+        self._opened: dict[str, _Opened] = {}
         self._closed = False
         self._pipe: EnginePipe | None = EnginePipe(self._path, reserve_bytes)
 
@@ -73,15 +82,32 @@ class EdgeStore:
         """See `KnowledgeStore.open`."""
         layout = {"schema": schema.as_json(), "manifest": manifest.as_json()}
         request = {"op": "open", "collection": schema.name, "layout": layout}
-        stored = self._call(request, b"", _OPEN_SECONDS, retry=True)[0]["layout"]
+        found = self._call(request, b"", _OPEN_SECONDS, retry=True)[0]
+        stored = found["layout"]
         IndexManifest.from_json(stored["manifest"]).check(manifest, schema.name)
         schema.check(stored["schema"])
-        self._opened[schema.name] = (schema, manifest)
+        self._opened[schema.name] = _Opened(schema, found["place"])
 
     def manifest(self, collection: str) -> IndexManifest | None:
         """See `KnowledgeStore.manifest`."""
-        layout = self._call({"op": "layout", "collection": collection}, b"", _OPEN_SECONDS, retry=True)[0]["layout"]
+        layout = self._layout(collection)
         return IndexManifest.from_json(layout["manifest"]) if layout else None
+
+    def schema(self, collection: str) -> CollectionSchema | None:
+        """See `KnowledgeStore.schema`."""
+        layout = self._layout(collection)
+        return CollectionSchema.from_json(layout["schema"]) if layout else None
+
+    def swap(self, pairs: Sequence[tuple[str, str]]) -> None:
+        """See `KnowledgeStore.swap`: one file that says where each name leads is renamed into place."""
+        missing = self._call({"op": "swap", "pairs": list(pairs)}, b"", _WRITE_SECONDS, retry=False)[0]["missing"]
+        if missing is not None:
+            raise CollectionMissing(missing)
+
+    def drop(self, collection: str) -> None:
+        """See `KnowledgeStore.drop`."""
+        place = self._call({"op": "drop", "collection": collection}, b"", _WRITE_SECONDS, retry=False)[0]["place"]
+        self._opened = {n: o for n, o in self._opened.items() if o.place != place}
 
     def upsert(self, collection: str, points: Sequence[Point]) -> None:
         """See `KnowledgeStore.upsert`. The last batch of the call flushes the engine's files."""
@@ -91,13 +117,18 @@ class EdgeStore:
             batch = checked[start : start + _BATCH]
             flush = start + _BATCH >= len(checked)
             wire = [_wire_point(p) for p in batch]
-            request = {"op": "upsert", "collection": collection, "points": wire, "flush": flush}
+            request = {"op": "upsert", "place": self._place(collection), "points": wire, "flush": flush}
             self._call(request, b"".join(_words(p) for p in batch), _WRITE_SECONDS, retry=False)
 
     def get(self, collection: str, ids: Sequence[UUID], scope: Scope, vectors: Sequence[str] = ()) -> Fetched:
         """See `KnowledgeStore.get`."""
         schema = self._schema(collection, vectors)
-        request = {"op": "get", "collection": collection, "ids": [str(i) for i in ids], "vectors": list(vectors)}
+        request = {
+            "op": "get",
+            "place": self._place(collection),
+            "ids": [str(i) for i in ids],
+            "vectors": list(vectors),
+        }
         answer, block = self._read(request | {"tenants": list(scope.condition().values)})
         points = {p.id: p for p in _points(answer, block, schema)}
         found = [points[i] for i in dict.fromkeys(ids) if i in points]
@@ -109,7 +140,7 @@ class EdgeStore:
         checked = [checked_nearest(n, schema) for n in prefetches]
         request = {
             "op": "ranked",
-            "collection": collection,
+            "place": self._place(collection),
             "scope": _wire_condition(scope.condition()),
             "prefetches": [
                 {
@@ -155,7 +186,7 @@ class EdgeStore:
     def count(self, collection: str, scope: Scope, wanted: Filter = EVERYTHING) -> int:
         """See `KnowledgeStore.count`."""
         within = confined(self._schema(collection), scope, wanted)
-        request = {"op": "count", "collection": collection, "filter": _wire_filter(within)}
+        request = {"op": "count", "place": self._place(collection), "filter": _wire_filter(within)}
         return int(self._read(request)[0]["count"])
 
     def facet(self, collection: str, key: str, scope: Scope, wanted: Filter = EVERYTHING) -> dict[str, int]:
@@ -180,12 +211,13 @@ class EdgeStore:
     def optimize(self, collection: str) -> None:
         """See `KnowledgeStore.optimize`. Reads of other threads run into their budget meanwhile."""
         self._schema(collection)
-        self._call({"op": "optimize", "collection": collection}, b"", _OPTIMIZE_SECONDS, retry=False)
+        self._call({"op": "optimize", "place": self._place(collection)}, b"", _OPTIMIZE_SECONDS, retry=False)
 
     def health(self) -> Health:
         """See `KnowledgeStore.health`."""
         try:
-            return Health(ready=True, collections=self._read({"op": "health"})[0]["points"])
+            points = self._read({"op": "health"})[0]["points"]
+            return Health(ready=True, collections={n: points[o.place] for n, o in self._opened.items()})
         except StoreError as error:
             return Health(ready=False, reason=str(error))
 
@@ -198,11 +230,23 @@ class EdgeStore:
             self._pipe = None
 
     def _schema(self, collection: str, vectors: Iterable[str] = ()) -> CollectionSchema:
-        if collection not in self._opened:
-            raise CollectionMissing(collection)
-        schema = self._opened[collection][0]
+        schema = self._held(collection).schema
         schema.check_dense(vectors)
         return schema
+
+    def _place(self, collection: str) -> str:
+        return self._held(collection).place
+
+    def _held(self, collection: str) -> _Opened:
+        held = self._opened.get(collection)
+        if held is None:
+            raise CollectionMissing(collection)
+        return held
+
+    def _layout(self, collection: str) -> dict[str, Any] | None:
+        request = {"op": "layout", "collection": collection}
+        layout: dict[str, Any] | None = self._call(request, b"", _OPEN_SECONDS, retry=True)[0]["layout"]
+        return layout
 
     def _page(
         self, collection: str, wanted: Filter, after: UUID | None, limit: int, vectors: Sequence[str], *, payload: bool
@@ -210,7 +254,7 @@ class EdgeStore:
         return self._read(
             {
                 "op": "scroll",
-                "collection": collection,
+                "place": self._place(collection),
                 "after": str(after) if after else None,
                 "limit": limit,
                 "filter": _wire_filter(wanted),
@@ -220,12 +264,12 @@ class EdgeStore:
         )
 
     def _facet(self, collection: str, key: str, wanted: dict[str, Any] | None) -> dict[str, int]:
-        request = {"op": "facet", "collection": collection, "key": key, "limit": FACET_LIMIT, "filter": wanted}
+        request = {"op": "facet", "place": self._place(collection), "key": key, "limit": FACET_LIMIT, "filter": wanted}
         return dict(sorted((str(v), int(n)) for v, n in self._read(request)[0]["values"] if n))
 
     def _change(self, op: str, collection: str, ids: Sequence[UUID], tenant: str, more: dict[str, Any]) -> None:
         self._schema(collection)
-        request = {"op": op, "collection": collection, "ids": [str(i) for i in ids], "tenant": tenant}
+        request = {"op": op, "place": self._place(collection), "ids": [str(i) for i in ids], "tenant": tenant}
         self._call(request | more, b"", _WRITE_SECONDS, retry=False)
 
     def _read(self, request: dict[str, Any], block: bytes = b"") -> tuple[dict[str, Any], bytes]:
@@ -260,10 +304,8 @@ class EdgeStore:
         if self._pipe is None:
             pipe = EnginePipe(self._path, self._reserve_bytes)
             try:
-                for name, (schema, manifest) in self._opened.items():
-                    layout = {"schema": schema.as_json(), "manifest": manifest.as_json()}
-                    request = {"op": "open", "collection": name, "layout": layout}
-                    pipe.call(request, b"", time.monotonic() + _OPEN_SECONDS)
+                for place in {o.place for o in self._opened.values()}:
+                    pipe.call({"op": "load", "place": place}, b"", time.monotonic() + _OPEN_SECONDS)
             except StoreError:
                 pipe.stop()
                 raise

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import select
+import shutil
 import signal
 import sys
 import time
@@ -17,13 +18,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from knowledge_base.edge_shard import LAYOUT, Answer, Header, Refused, Shard, sweep
+from knowledge_base.edge_shard import LAYOUT, MAKING, Answer, Header, Refused, Shard, sweep
 from knowledge_base.frames import FrameError, decode_header, encode, lengths
+from knowledge_base.places import Places, load_places, save_places
 
 LOCK: Final = "engine.lock"
 _ORPHAN_GRACE_SECONDS: Final = 10.0
 _PARENT_CHECK_SECONDS: Final = 1.0
 _WRITES: Final = frozenset({"upsert", "set_withdrawn", "delete", "optimize"})
+_ON_NAMES: Final = frozenset({"open", "layout", "load", "swap", "drop"})
 _READS: Final = frozenset({"get", "ranked", "scroll", "count", "facet"})
 
 
@@ -106,11 +109,12 @@ class Pipe:
 
 
 class Engine:
-    """Answers requests on the collections under one path."""
+    """Answers requests on the collections under one path. Requests on a collection name its place."""
 
     def __init__(self, path: Path, reserve_bytes: int) -> None:
         self._path = path
         self._reserve = reserve_bytes
+        self._places = load_places(path)
         self._shards: dict[str, Shard] = {}
 
     def answer(self, request: Header, block: bytes) -> Answer:
@@ -118,31 +122,79 @@ class Engine:
         op = request["op"]
         if op == "health":
             return {"points": {name: shard.points() for name, shard in self._shards.items()}}, b""
-        if op in ("open", "layout"):
-            return {"layout": self._open(request)}, b""
+        if op in _ON_NAMES:
+            on_names: Callable[[Header], Header] = getattr(self, f"_{op}")
+            return on_names(request), b""
         if op in _WRITES:
             self._check_disk(len(block))
         elif op not in _READS:
             raise Refused(f"no operation {op!r}")
-        shard = self._shards.get(request["collection"])
+        shard = self._shards.get(request["place"])
         if shard is None:
-            raise Refused(f"collection {request['collection']!r} is not open")
+            raise Refused(f"no collection is open in the place {request['place']!r}")
         work: Callable[[Header, bytes], Answer] = getattr(shard, op)
         return work(request, block)
 
-    def _open(self, request: Header) -> Header | None:
-        """The collection's layout, made first when absent and `layout` says how; None when absent."""
+    def _open(self, request: Header) -> Header:
+        """The collection's place and layout; it is made with the layout given when it is absent."""
+        found = self._layout(request)
+        if found["layout"] is not None:
+            return found
+        self._check_disk(0)
         name = request["collection"]
-        if name not in self._shards:
-            folder = self._path / name
-            if (folder / LAYOUT).exists():
-                self._shards[name] = Shard(folder)
-            elif request["op"] == "open":
-                self._check_disk(0)
-                self._shards[name] = Shard.make(folder, request["layout"])
-            else:
-                return None
-        return self._shards[name].layout
+        places = self._places.with_room(name, self._taken())
+        self._move(places)
+        place = places.moved.get(name, name)
+        self._shards[place] = Shard.make(self._path / place, request["layout"])
+        return {"place": place, "layout": self._shards[place].layout}
+
+    def _layout(self, request: Header) -> Header:
+        """The collection's place and layout, None and None when it is absent."""
+        place = self._places.of(request["collection"])
+        if place is None or not (self._path / place / LAYOUT).exists():
+            return {"place": None, "layout": None}
+        return {"place": place, "layout": self._loaded(place).layout}
+
+    def _load(self, request: Header) -> Header:
+        """Load the shard of a place, whatever name leads there now."""
+        self._loaded(request["place"])
+        return {}
+
+    def _swap(self, request: Header) -> Header:
+        """Exchange names, in one rename of one file; `missing` is the first name that leads nowhere."""
+        for _, second in request["pairs"]:
+            if self._layout({"collection": second})["layout"] is None:
+                return {"missing": second}
+        self._move(self._places.swapped(request["pairs"], self._taken()))
+        return {"missing": None}
+
+    def _drop(self, request: Header) -> Header:
+        """Remove a collection; its folder first takes a name that `sweep` removes, should this be cut short."""
+        name = request["collection"]
+        place = self._places.of(name)
+        if place is None or not (self._path / place).exists():
+            return {"place": None}
+        if place in self._shards:
+            self._shards.pop(place).close()
+        gone = self._path / f"{MAKING}{place}"
+        shutil.rmtree(gone, ignore_errors=True)
+        (self._path / place).rename(gone)
+        self._move(self._places.without(name))
+        shutil.rmtree(gone)
+        return {"place": place}
+
+    def _taken(self) -> list[str]:
+        return [f.name for f in self._path.iterdir()]
+
+    def _move(self, places: Places) -> None:
+        if places != self._places:
+            save_places(self._path, places)
+            self._places = places
+
+    def _loaded(self, place: str) -> Shard:
+        if place not in self._shards:
+            self._shards[place] = Shard(self._path / place)
+        return self._shards[place]
 
     def _check_disk(self, incoming: int) -> None:
         space = os.statvfs(self._path)
@@ -179,10 +231,10 @@ def serve(path: Path, client_pid: int, reserve_bytes: int, out: int) -> int:
         path.mkdir(parents=True, exist_ok=True)
         take_lock(path, client_pid)
         sweep(path)
-    except (Held, OSError) as error:
+        engine = Engine(path, reserve_bytes)
+    except (Held, OSError, ValueError) as error:
         _send(out, encode(_refusal(error)))
         return 1
-    engine = Engine(path, reserve_bytes)
     pipe = Pipe(0, client_pid)
     _send(out, encode({"ready": os.getpid()}))
     while (frame := pipe.read()) is not None:

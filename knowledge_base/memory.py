@@ -50,6 +50,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._collections: dict[str, _Collection] = {}
+        self._opened: dict[str, _Collection] = {}
         self._lock = threading.RLock()
         self._closed = False
 
@@ -60,6 +61,7 @@ class MemoryStore:
             stored = self._collections.setdefault(schema.name, _Collection(schema, manifest))
             stored.manifest.check(manifest, schema.name)
             schema.check(stored.schema.as_json())
+            self._opened[schema.name] = stored
 
     def manifest(self, collection: str) -> IndexManifest | None:
         """See `KnowledgeStore.manifest`."""
@@ -67,6 +69,31 @@ class MemoryStore:
             self._check_open()
             stored = self._collections.get(collection)
             return stored.manifest if stored else None
+
+    def schema(self, collection: str) -> CollectionSchema | None:
+        """See `KnowledgeStore.schema`."""
+        with self._lock:
+            self._check_open()
+            stored = self._collections.get(collection)
+            return stored.schema if stored else None
+
+    def swap(self, pairs: Sequence[tuple[str, str]]) -> None:
+        """See `KnowledgeStore.swap`."""
+        with self._lock:
+            self._check_open()
+            for _, second in pairs:
+                if second not in self._collections:
+                    raise CollectionMissing(second)
+            for one, other in pairs:
+                held = self._collections.pop(one, None), self._collections.pop(other)
+                self._collections |= {n: c for n, c in zip((other, one), held, strict=True) if c is not None}
+
+    def drop(self, collection: str) -> None:
+        """See `KnowledgeStore.drop`."""
+        with self._lock:
+            self._check_open()
+            gone = self._collections.pop(collection, None)
+            self._opened = {n: c for n, c in self._opened.items() if c is not gone}
 
     def upsert(self, collection: str, points: Sequence[Point]) -> None:
         """See `KnowledgeStore.upsert`."""
@@ -153,7 +180,7 @@ class MemoryStore:
         with self._lock:
             if self._closed:
                 return Health(ready=False, reason="this store has been closed")
-            return Health(ready=True, collections={n: len(c.points) for n, c in self._collections.items()})
+            return Health(ready=True, collections={n: len(c.points) for n, c in self._opened.items()})
 
     def close(self) -> None:
         """See `KnowledgeStore.close`."""
@@ -166,9 +193,9 @@ class MemoryStore:
 
     def _collection(self, name: str) -> _Collection:
         self._check_open()
-        if name not in self._collections:
+        if name not in self._opened:
             raise CollectionMissing(name)
-        return self._collections[name]
+        return self._opened[name]
 
     def _owned(self, collection: str, ids: Iterable[UUID], tenant: str) -> list[Point]:
         points = self._collection(collection).points

@@ -93,8 +93,13 @@ def _condition(wanted: Condition) -> models.FieldCondition | models.HasIdConditi
             return models.HasIdCondition(has_id=[str(i) for i in ids])
 
 
-def make_query(nearest: Nearest, within: Filter, scope: Scope, limit: int) -> models.QueryRequest:
-    """One ranked list to ask for, `within` its confined filter; sparse weights count over the points in scope."""
+def make_query(
+    nearest: Nearest, within: Filter, scope: Scope, limit: int, keys: list[int | str] | None = None
+) -> models.QueryRequest:
+    """One ranked list to ask for, `within` its confined filter; sparse weights count over the points in scope.
+
+    `keys` are the shards to ask where a collection is divided by tenant.
+    """
     sparse = isinstance(nearest.vector, SparseVector)
     corpus = models.IdfCorpusParams(corpus=make_filter(Filter(must=(scope.condition(),))))
     return models.QueryRequest(
@@ -105,6 +110,7 @@ def make_query(nearest: Nearest, within: Filter, scope: Scope, limit: int) -> mo
         limit=limit,
         with_payload=False,
         with_vector=False,
+        shard_key=keys,
     )
 
 

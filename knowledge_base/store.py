@@ -20,6 +20,8 @@ VECTORS_SHA256: Final = "vectors_sha256"
 _NOT_SEALED: Final = frozenset({SHA256, WITHDRAWN})
 FACET_LIMIT: Final = 10_000
 MAX_LIMIT: Final = 10_000
+_UNIT: Final = 1e-6
+"""How far rounding to float32 leaves a normalised vector's length from 1: dividing again would change its last bits."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,6 +195,9 @@ class KnowledgeStore(Protocol):
     - `facet` and `count` are exact. `tenants` tells names and counts, no content.
     - A store that does not answer within its budget raises `StoreUnavailable`; an answer that cannot be read raises
       `StoreProtocolError`; a closed store raises `StoreUnavailable`.
+    - Whoever opened a collection keeps reading the same points when `swap` gives its name to others, until it opens the
+      name again.
+    - A unit vector is stored as it is: points read and stored again (export, import, push) keep every bit.
     - All operations may be called from several threads at once.
     """
 
@@ -202,6 +207,21 @@ class KnowledgeStore(Protocol):
 
     def manifest(self, collection: str) -> IndexManifest | None:
         """The manifest the collection was made with; None when there is no such collection."""
+        ...
+
+    def schema(self, collection: str) -> CollectionSchema | None:
+        """The layout the collection was made with; None when there is no such collection."""
+        ...
+
+    def swap(self, pairs: Sequence[tuple[str, str]]) -> None:
+        """Let the collections of each pair exchange their names, all in one step that a kill leaves done or not done.
+
+        The first of a pair may be absent: then the second takes its name. `CollectionMissing` when the second is.
+        """
+        ...
+
+    def drop(self, collection: str) -> None:
+        """Remove the collection of that name, opened or not; nothing when there is none."""
         ...
 
     def upsert(self, collection: str, points: Sequence[Point]) -> None:
@@ -310,7 +330,7 @@ def checked_vector(vector: NDArray[np.float32], layout: DenseVector, name: str) 
     length = float(np.linalg.norm(values.astype(np.float64)))
     if length == 0.0:
         raise RecordError(f"vector {name!r} is zero")
-    if layout.distance is Distance.COSINE:
+    if layout.distance is Distance.COSINE and abs(length - 1.0) > _UNIT:
         return np.asarray(values / length, dtype=np.float32)
     return values
 

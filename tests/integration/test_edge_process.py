@@ -271,12 +271,12 @@ def test_what_was_half_made_is_swept_away(folder: Path) -> None:
 
 
 def test_a_request_the_engine_does_not_know_is_refused_and_it_lives_on(store: EdgeStore) -> None:
-    for request in ({"op": "__init__", "collection": "cases"}, {"op": "count", "collection": "cases"}, {"op": "count"}):
+    for request in ({"op": "__init__", "place": "cases"}, {"op": "count", "place": "cases"}, {"op": "count"}):
         with pytest.raises(StoreProtocolError, match="refused"):
             store._call(request, b"", 2.0, retry=False)
     wrong = {"must": [["fuzzy", "tenant", "x"]], "must_not": []}
     with pytest.raises(StoreProtocolError, match="no condition of kind"):
-        store._call({"op": "count", "collection": "cases", "filter": wrong}, b"", 2.0, retry=False)
+        store._call({"op": "count", "place": "cases", "filter": wrong}, b"", 2.0, retry=False)
     assert store.health().ready
 
 

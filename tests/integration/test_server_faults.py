@@ -17,6 +17,7 @@ import pytest
 from knowledge_base.errors import CollectionMissing, DiskLow, StoreError, StoreProtocolError, StoreUnavailable
 from knowledge_base.schema import IndexManifest, cases_schema
 from knowledge_base.server import ServerStore, connect
+from knowledge_base.server_layout import Opened
 from knowledge_base.store import Nearest, Point, Scope
 
 SCHEMA = cases_schema("box@1", "mini@1", box_dimension=4, text_dimension=6)
@@ -86,7 +87,7 @@ def server() -> Iterator[Server]:
 def store(server: Server) -> Iterator[ServerStore]:
     """A store that believes its collection open."""
     connected = connect(server.url, read_seconds=1)
-    connected._opened["cases"] = SCHEMA
+    connected._opened["cases"] = Opened(SCHEMA, "cases")
     yield connected
     connected.close()
 
@@ -184,6 +185,9 @@ def test_fewer_lists_or_vectors_than_asked_are_a_protocol_error(server: Server, 
         store.ids("cases", PUBLIC)
 
 
+NOTHING_THERE = {"/aliases": {"aliases": []}, "/collections": {"collections": []}}
+
+
 def collection_info(metadata: object, *indexed: str) -> dict[str, Any]:
     optimizer = {"deleted_threshold": 0.2, "vacuum_min_vector_number": 1000, "default_segment_number": 0}
     config = {
@@ -208,6 +212,8 @@ def test_a_new_collection_is_made_with_its_layout_and_its_missing_indexes(server
             return 200, {}, result(True if path.startswith("/collections/cases?") else done)
         if path.endswith("/exists"):
             return 200, {}, result({"exists": bool(made)})
+        if path in NOTHING_THERE:
+            return 200, {}, result(NOTHING_THERE[path])
         return 200, {}, result(collection_info(layout, *(set(SCHEMA.payload_indexes) - {"tenant", "withdrawn"})))
 
     server.answer = answer
@@ -229,6 +235,8 @@ def test_another_process_that_makes_the_collection_first_is_no_error(server: Ser
             return 409, {}, b"{}"
         if path.endswith("/exists"):
             return 200, {}, result({"exists": bool(tried)})
+        if path in NOTHING_THERE:
+            return 200, {}, result(NOTHING_THERE[path])
         return 200, {}, result(collection_info(layout, *SCHEMA.payload_indexes))
 
     server.answer = answer
@@ -242,7 +250,7 @@ def test_a_collection_of_another_program_is_not_taken_over(server: Server) -> No
     info = collection_info({"somebody": "else"})
 
     def answer(method: str, path: str) -> Answer:
-        return 200, {}, result({"exists": True} if path.endswith("/exists") else info)
+        return 200, {}, result(NOTHING_THERE.get(path, {"exists": True} if path.endswith("/exists") else info))
 
     server.answer = answer
     store = connect(server.url, read_seconds=1)
