@@ -18,9 +18,10 @@ COPY api api
 RUN pip install --no-deps --constraint constraints.txt . && pip check
 
 FROM python:3.11.11-slim-bookworm
-RUN groupadd --gid 10001 report && useradd --uid 10001 --gid report --no-create-home --shell /usr/sbin/nologin report
+RUN groupadd --gid 10001 report && useradd --uid 10001 --gid report --no-create-home --shell /usr/sbin/nologin report \
+    && install -d -o 10001 -g 10001 -m 750 /audit
 COPY --from=build /opt/venv /opt/venv
-ENV PATH=/opt/venv/bin:$PATH HOME=/tmp PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 RAG_HOST=0.0.0.0
+ENV PATH=/opt/venv/bin:$PATH HOME=/tmp PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 RAG_HOST=0.0.0.0 RAG_AUDIT_LOG=/audit
 WORKDIR /srv
 USER 10001:10001
 EXPOSE 8000

@@ -24,6 +24,7 @@ _REQUEST_ID: Final = {
 _MEANING: Final = {
     401: "No key, or not the right one.",
     404: "No such record, or none this caller may see.",
+    410: "The case was withdrawn: a report that cites it may say so.",
     413: "The film is over a limit on bytes, pixels, memory or time.",
     415: "Not a media type, an image or a film that is accepted.",
     422: "The film or the request is not acceptable.",

@@ -15,6 +15,7 @@ from api.logs import Access, log_access, log_failure
 from api.metrics import Metrics
 from api.problems import REQUEST_ID_HEADER, new_or_given_request_id, problem_for
 from api.settings import ANY_HOST
+from knowledge_base.audit import asking
 from rag_service.errors import ServiceError
 
 CLIENT_LEFT: Final = 499
@@ -55,7 +56,8 @@ class Envelope:
         exchange = _Exchange(new_or_given_request_id(scope["headers"]))
         scope.setdefault("state", {})["request_id"] = exchange.request_id
         try:
-            await self._answer(scope, receive, _observed(send, exchange), exchange)
+            with asking("api", exchange.request_id):
+                await self._answer(scope, receive, _observed(send, exchange), exchange)
         finally:
             self._record(scope, exchange)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from api.errors import DeadlineExceeded, Unauthorised
-from rag_service.errors import BadRequest, Busy, FilmTooLarge, NotAnImage, NotFound, ServiceError
+from rag_service.errors import BadRequest, Busy, CaseWithdrawn, FilmTooLarge, NotAnImage, NotFound, ServiceError
 
 REQUEST_ID: Final = "7d1f0c52a9e84b6f"
 CASE_ID: Final = "9b6b5a52-6d0f-5c0e-8a53-0f4a0c7f2f11"
@@ -127,7 +127,6 @@ CASE: Final[dict[str, Any]] = {
     ],
     "labels": {"positive": ["Pleural Effusion"], "uncertain": [], "negative": ["Cardiomegaly"]},
     "view": "PA",
-    "withdrawn": False,
 }
 ALIVE: Final = {"status": "alive"}
 READY: Final[dict[str, Any]] = {"status": "ready", "components": {"models": "ok", "store": "ok"}}
@@ -153,6 +152,7 @@ def _problem(kind: type[ServiceError], detail: str) -> dict[str, Any]:
 PROBLEMS: Final[dict[int, dict[str, Any]]] = {
     401: _problem(Unauthorised, "send the key as 'Authorization: Bearer KEY' or as 'X-API-Key: KEY'"),
     404: _problem(NotFound, "no such case"),
+    410: _problem(CaseWithdrawn, "this case was withdrawn"),
     413: _problem(FilmTooLarge, "at most 104857600 bytes are accepted"),
     415: _problem(NotAnImage, "the bytes are no DICOM, PNG or JPEG"),
     422: _problem(BadRequest, "limit must lie between 1 and 50"),

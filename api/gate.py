@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from contextvars import copy_context
 from typing import Any, Final, Protocol, TypeVar
 
 from starlette.requests import ClientDisconnect
@@ -127,7 +128,7 @@ class Gate:
         ticket.started = True
         self._move(running=1, waiting=-1)
         began = time.monotonic()
-        work = asyncio.get_running_loop().run_in_executor(self._pool, _contained, call)
+        work = asyncio.get_running_loop().run_in_executor(self._pool, copy_context().run, _contained, call)
         work.add_done_callback(lambda done: self._finished(done, began))
         await asyncio.wait({work})  # unlike `await work`, leaves the call alone when this task is cancelled
         return work.result()

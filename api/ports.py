@@ -18,7 +18,8 @@ class ReportService(Protocol):
     Contract:
     - every method may block and may be called from several threads at once;
     - errors a client may cause or wait out are `ServiceError`s, whose message carries no patient text;
-    - `case` raises `NotFound` for an unknown id and, with the same answer, for another tenant's;
+    - `case` raises `NotFound` for an unknown id and, with the same answer, for another tenant's, `CaseWithdrawn` for one
+      that the tenant could see until it was withdrawn;
     - `readiness` maps each component to "ok" or a reason code, and never waits on a running draft;
     - `close` is called once, after the last use case has returned.
     """

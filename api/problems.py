@@ -14,12 +14,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from api.errors import DeadlineExceeded, NotReady, Unauthorised
-from rag_service.errors import ServiceError, StoreUnavailable
+from rag_service.errors import ServiceError, StoreProtocol
 
 MEDIA_TYPE: Final = "application/problem+json"
 REQUEST_ID_HEADER: Final = "x-request-id"
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9\-_.]{1,64}")
-_RETRY_AFTER_SECONDS: Final[Mapping[type[ServiceError], int]] = {StoreUnavailable: 2, NotReady: 2, DeadlineExceeded: 5}
+_RETRY_AFTER_SECONDS: Final[Mapping[type[ServiceError], int]] = {StoreProtocol: 2, NotReady: 2, DeadlineExceeded: 5}
 _FRAMEWORK: Final[Mapping[int, tuple[str, str, str]]] = {
     400: ("malformed_request", "The request cannot be read", "the request is not well-formed HTTP"),
     404: ("not_found", "Not found", "nothing is served at this path"),

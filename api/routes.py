@@ -90,8 +90,7 @@ def use_cases(settings: ApiSettings, metrics: Metrics) -> APIRouter:
         "/cases/{case_id}",
         summary="Read a cited case",
         response_model=schemas.Case,
-        responses={200: documents.answer("The case; of a withdrawn one only its identity."),
-                   **documents.problems(*failures, 404)},
+        responses={200: documents.answer("The case."), **documents.problems(*failures, 404, 410)},
     )  # fmt: skip
     async def read_case(request: Request, case_id: UUID) -> Response:
         """By the id a citation gives."""

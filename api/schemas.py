@@ -232,31 +232,28 @@ class Labels(Schema):
 
 
 class Case(Schema):
-    """A prior study as evidence. Of a withdrawn one only its identity is left, so that old citations can say so."""
+    """A prior study as evidence."""
 
     id: UUID
     source: str
     study: str
-    text: str | None
+    text: str
     sentences: list[CaseSentence]
     labels: Labels
     view: str | None
-    withdrawn: bool
 
     @classmethod
     def of(cls, record: CaseRecord) -> Case:
         """What of a record a client may see: never the patient."""
-        shown = not record.withdrawn
         polarities = (Polarity.POSITIVE, Polarity.UNCERTAIN, Polarity.NEGATIVE)
         return cls(
             id=record.id,
             source=record.source,
             study=record.study,
-            text=record.text if shown else None,
-            sentences=[_sentence(s) for s in record.sentences] if shown else [],
-            labels=Labels(**{str(p): list(record.labels(p)) if shown else [] for p in polarities}),
-            view=record.view if shown else None,
-            withdrawn=record.withdrawn,
+            text=record.text,
+            sentences=[_sentence(s) for s in record.sentences],
+            labels=Labels(**{str(p): list(record.labels(p)) for p in polarities}),
+            view=record.view,
         )
 
 

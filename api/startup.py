@@ -12,7 +12,7 @@ from api.errors import NotReady
 from api.logs import log_failure
 from api.metrics import code_or
 from api.ports import ReportService
-from rag_service.errors import ServiceError, StoreUnavailable
+from rag_service.errors import ServiceError, StoreProtocol, StoreUnavailable
 
 OK: Final = "ok"
 _PROBE_SECONDS: Final = 2.0
@@ -21,8 +21,8 @@ _PROBE_SECONDS: Final = 2.0
 class Startup:
     """Builds the service once, in a thread, and hands it out.
 
-    Contract: `factory` is called again only while it raises `StoreUnavailable`, so that a store that comes back needs
-    no restart; any other error is final and is what `service` raises from then on.
+    Contract: `factory` is called again only while it raises `StoreUnavailable` or `StoreProtocol`, so that a store that
+    comes back needs no restart; any other error is final and is what `service` raises from then on.
     """
 
     def __init__(self, factory: Callable[[], ReportService], retry_seconds: float = 2.0) -> None:
@@ -77,7 +77,7 @@ class Startup:
             try:
                 self._hand_over(self._factory())
                 return
-            except StoreUnavailable as error:
+            except (StoreUnavailable, StoreProtocol) as error:
                 self._fault = error
                 self._stop.wait(self._retry_seconds)
             except BaseException as error:  # noqa: BLE001 (a native panic must leave a reason, too)

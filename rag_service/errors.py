@@ -11,8 +11,10 @@ ServiceError                     code, HTTP status and title; the message may re
  │   └─ LateralNotUsable         422 lateral_not_usable      (the second film is unreadable, no lateral, or the first again)
  ├─ BadRequest                   422 bad_request             (prompt too long, two inputs that exclude each other ...)
  ├─ NotFound                     404 not_found
+ ├─ CaseWithdrawn                410 case_withdrawn          (a report that cites it may say so)
  ├─ Busy                         429 busy                    (carries retry_after_seconds)
- ├─ StoreUnavailable             503 store_unavailable
+ ├─ StoreUnavailable             503 store_unavailable       (carries retry_after_seconds)
+ ├─ StoreProtocol                503 store_protocol          (the store answers what cannot be read)
  ├─ IndexModelMismatch           503 index_model_mismatch    (names the command that remedies it)
  ├─ DamagedRecord                500 damaged_record
  └─ BadWeights                   503 bad_weights             (names the file and the digest expected)
@@ -109,6 +111,14 @@ class NotFound(ServiceError):
     title = "Not found"
 
 
+class CaseWithdrawn(ServiceError):
+    """The case was withdrawn: a report that cites it may say so, and nothing of it is shown."""
+
+    code = "case_withdrawn"
+    status = 410
+    title = "The case was withdrawn"
+
+
 class Busy(ServiceError):
     """The bounded gate is full."""
 
@@ -122,11 +132,23 @@ class Busy(ServiceError):
 
 
 class StoreUnavailable(ServiceError):
-    """The knowledge store does not answer."""
+    """The knowledge store does not answer; it may in `retry_after_seconds`, the store's own word where it gave one."""
 
     code = "store_unavailable"
     status = 503
     title = "The knowledge base does not answer"
+
+    def __init__(self, reason: str, retry_after_seconds: int = 2) -> None:
+        super().__init__(reason)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class StoreProtocol(ServiceError):
+    """The knowledge store answers, but not what was asked: a proxy's page, another schema, too few vectors."""
+
+    code = "store_protocol"
+    status = 503
+    title = "The knowledge base answers in another language"
 
 
 class IndexModelMismatch(ServiceError):

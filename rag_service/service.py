@@ -13,22 +13,31 @@ from uuid import UUID
 import numpy as np
 
 from knowledge_base.cases import from_payload
-from knowledge_base.errors import CollectionMissing, DamagedRecordError, ManifestMismatch, StoreError
+from knowledge_base.errors import (
+    CollectionMissing,
+    DamagedRecordError,
+    ManifestMismatch,
+    StoreError,
+    StoreProtocolError,
+)
 from knowledge_base.findings import FINDINGS, NO_FINDING, Polarity
 from knowledge_base.guideline_search import GuidelineSearch, PassageHit
 from knowledge_base.records import BoxLatent, Case, Passage, digest
 from knowledge_base.schema import CASES
 from knowledge_base.search import CaseHit, CaseQuery, CaseSearch
 from knowledge_base.store import KnowledgeStore, Scope
+from knowledge_base.withdrawals import withdrawn_among
 from rag_service.calibration import Calibration, Reliability
 from rag_service.errors import (
     BadRequest,
     BadWeights,
+    CaseWithdrawn,
     DamagedRecord,
     FilmError,
     IndexModelMismatch,
     LateralNotUsable,
     NotFound,
+    StoreProtocol,
     StoreUnavailable,
 )
 from rag_service.explain.boxes import boxes
@@ -71,6 +80,8 @@ CONCEPTS: Final = 5
 """Concepts shown of a film; of a finding, and of two films together, at most FEWER."""
 FEWER: Final = 3
 EXCERPT: Final = 240
+RETRY_AFTER_SECONDS: Final = 2
+"""When to ask a store again that gave no word of its own."""
 BETWEEN: Final = "between_operating_points"
 """Silence because the probability lies between the two operating points."""
 NEAR_DUPLICATE: Final = 0.98
@@ -86,8 +97,11 @@ def store_errors() -> Iterator[None]:
         raise IndexModelMismatch(str(error)) from error
     except DamagedRecordError as error:
         raise DamagedRecord("a stored record fails its checksum; run `python -m indexer verify`") from error
+    except StoreProtocolError as error:
+        raise StoreProtocol("the knowledge base's answer cannot be read") from error
     except StoreError as error:
-        raise StoreUnavailable("the knowledge base does not answer") from error
+        seconds = getattr(error, "retry_after_seconds", RETRY_AFTER_SECONDS)
+        raise StoreUnavailable("the knowledge base does not answer", seconds) from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -278,15 +292,20 @@ class RadiographService:
         return SteerAnswer((), concept, request.alpha, targets, on_target, off_target, changes, provenance)
 
     def case(self, case_id: UUID, tenant: str) -> Case:
-        """A stored case. NotFound when there is none, or none this tenant may see, or it was withdrawn."""
+        """A stored case. CaseWithdrawn when it was withdrawn, deleted since or not; NotFound when there is none, or none
+        this tenant may see: the same questions are asked of the store for both.
+        """
+        scope = Scope(tenant)
         with store_errors():
-            fetched = self._memory.store.get(CASES, [case_id], Scope(tenant))
+            fetched = self._memory.store.get(CASES, [case_id], scope)
             if fetched.damaged:
                 raise DamagedRecord("the stored case fails its checksum")
             found = [from_payload(p.payload) for p in fetched.points]
-        if not found or found[0].withdrawn:
-            raise NotFound("no such case")
-        return found[0]
+            if found and not found[0].withdrawn:
+                return found[0]
+            if found or withdrawn_among(self._memory.store, [case_id], scope):
+                raise CaseWithdrawn("this case was withdrawn")
+        raise NotFound("no such case")
 
     def readiness(self) -> dict[str, str]:
         """Component -> "ok" or a reason."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final
@@ -23,6 +23,14 @@ class Settings:
     store: str = "build/knowledge"
     """Folder of the embedded knowledge base, or the URL of a Qdrant server."""
     store_api_key: str | None = None
+    store_grpc_port: int = 0
+    """Port of the server's gRPC interface, which is then used for everything it can do; 0 means REST alone."""
+    store_replicas: int = 1
+    """Copies of every shard that a collection is made with."""
+    store_shards: int = 0
+    """Shards that a collection (or each tenant of it) is made with; 0 leaves it to the server."""
+    store_shard_by_tenant: bool = False
+    """Whether a collection is made with shards of its own for each tenant."""
     model_folder: str = str(Path(__file__).parent / "weights")
     site_calibration: str | None = None
     """File of `python -m eval recalibrate`: the site's own calibration, laid over the model's."""
@@ -37,11 +45,35 @@ class Settings:
     """Per worker; 0 leaves torch's own choice. One is fastest where workers share cores: threads that wait, spin."""
     reserve_mib: int = 1024
     """Free disk below which nothing is indexed."""
+    audit_log: str | None = None
+    """Folder of the audit log; beside an embedded store, `<store>.audit`, and `build/audit` for a server, if not given."""
+
+    @property
+    def on_server(self) -> bool:
+        """Whether the knowledge base is a Qdrant server's."""
+        return self.store.startswith(("http://", "https://"))
+
+    @property
+    def audit_folder(self) -> str:
+        """Where reads that leave a tenant's index are written down."""
+        return self.audit_log or ("build/audit" if self.on_server else f"{self.store.rstrip('/')}.audit")
 
 
 ENVIRONMENT: Final[Mapping[str, str]] = {PREFIX + f.name.upper(): f.name for f in fields(Settings)}
 """Environment variable -> field of Settings."""
-_PARSERS: Final = {"int": int, "float": float, "str": str, "str | None": str}
+
+
+def _flag(text: str) -> bool:
+    return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+
+
+_PARSERS: Final[Mapping[str, Callable[[str], object]]] = {
+    "int": int,
+    "float": float,
+    "bool": _flag,
+    "str": str,
+    "str | None": str,
+}
 
 
 def load(environment: Mapping[str, str] | None = None) -> Settings:
@@ -55,7 +87,7 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
         name = ENVIRONMENT[variable]
         try:
             chosen[name] = _PARSERS[kinds[name]](text)
-        except ValueError as error:
+        except (KeyError, ValueError) as error:
             raise SettingsError(f"{variable} must be of type {kinds[name]}") from error
     return _checked(Settings(**chosen))  # type: ignore[arg-type]
 
@@ -67,6 +99,9 @@ def _checked(settings: Settings) -> Settings:
         "queue": (0, 1024),
         "max_upload_mib": (1, 1024),
         "torch_threads": (0, 256),
+        "store_grpc_port": (0, 65535),
+        "store_replicas": (1, 16),
+        "store_shards": (0, 4096),
     }
     for name, (low, high) in limits.items():
         if not low <= getattr(settings, name) <= high:

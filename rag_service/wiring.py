@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,8 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
+from knowledge_base.audit import AuditedStore
+from knowledge_base.audit_log import AuditLog
 from knowledge_base.cases import VectorNames
 from knowledge_base.edge import EdgeStore
 from knowledge_base.findings import FINDINGS
@@ -29,6 +30,7 @@ from knowledge_base.schema import (
 )
 from knowledge_base.search import CaseSearch
 from knowledge_base.store import PUBLIC, KnowledgeStore, Scope
+from knowledge_base.withdrawals import WithdrawalKeeper
 from rag_service.calibration import load_calibration
 from rag_service.gate import load_gate
 from rag_service.imaging.decode_pool import DecodePool
@@ -70,11 +72,20 @@ def layout(box_model: str, axes: int) -> Layout:
 
 
 def build_store(settings: Settings) -> KnowledgeStore:
-    """The store that the settings name: a URL is a Qdrant server, anything else a folder."""
-    if settings.store.startswith(("http://", "https://")):
-        from knowledge_base.server import connect
+    """The store that the settings name, its withdrawals kept and its reads audited."""
+    return AuditedStore(WithdrawalKeeper(_engine(settings)), AuditLog(Path(settings.audit_folder)))
 
-        return connect(settings.store, settings.store_api_key)
+
+def _engine(settings: Settings) -> KnowledgeStore:
+    """A URL is a Qdrant server, anything else a folder."""
+    if settings.on_server:
+        from knowledge_base.server import connect
+        from knowledge_base.server_layout import Spread
+
+        spread = Spread(settings.store_replicas, settings.store_shards or None, settings.store_shard_by_tenant)
+        return connect(
+            settings.store, settings.store_api_key, spread=spread, grpc_port=settings.store_grpc_port or None
+        )
     return EdgeStore(Path(settings.store), reserve_bytes=settings.reserve_mib << 20)
 
 
@@ -144,18 +155,17 @@ def content_digest(store: KnowledgeStore) -> str:
 
 
 def discard_index(settings: Settings) -> None:
-    """Remove both collections, whatever made them; the next indexing starts anew. Nobody else may have the store open."""
-    if settings.store.startswith(("http://", "https://")):
-        from qdrant_client import QdrantClient
+    """Remove both collections, whatever made them; the next indexing starts anew. Nobody else may have the store open.
 
-        client = QdrantClient(url=settings.store, api_key=settings.store_api_key)
-        for name in (CASES, GUIDELINES):
-            client.delete_collection(name)
-        client.close()
-        return
-    build_store(settings).close()  # fails while another process holds the index
-    for name in (CASES, GUIDELINES):
-        shutil.rmtree(Path(settings.store) / name, ignore_errors=True)
+    Tombstones stay: what was withdrawn comes back withdrawn.
+    """
+    store = build_store(settings)
+    try:
+        with store_errors():
+            for name in (CASES, GUIDELINES):
+                store.drop(name)
+    finally:
+        store.close()
 
 
 def _passage_vectors(store: KnowledgeStore, ids: Sequence[UUID]) -> tuple[list[UUID], NDArray[np.float32]]:

@@ -206,15 +206,7 @@ def test_a_case_is_shown_without_its_patient(client: TestClient) -> None:
         "sentences": [{"text": "Mild edema.", "span": [0, 11], "section": "findings", "mentions": [mention]}],
         "labels": {"positive": ["Edema"], "uncertain": [], "negative": []},
         "view": "PA",
-        "withdrawn": False,
     }
-
-
-def test_of_a_withdrawn_case_only_its_identity_is_left(client: TestClient, service: Canned) -> None:
-    service.record = Case("openi", "CXR9", CANARY, TEXT, CASE.sentences, view="PA", withdrawn=True)
-    case = client.get(f"/v1/cases/{CASE.id}").json()
-    assert (case["withdrawn"], case["text"], case["sentences"], case["view"]) == (True, None, [], None)
-    assert case["labels"] == {"positive": [], "uncertain": [], "negative": []}
 
 
 def leaves(kind: type[ServiceError]) -> list[type[ServiceError]]:
@@ -232,7 +224,7 @@ def test_every_error_of_the_tree_becomes_its_problem(client: TestClient, service
     problem = refused(answer, kind.status, kind.code)
     expected = "all workers are busy, try again in 9 s" if kind is Busy else "what the caller may know"
     assert (problem["title"], problem["detail"]) == (kind.title, expected)
-    waits = {"busy": "9", "store_unavailable": "2", "not_ready": "2", "deadline_exceeded": "5"}
+    waits = {"busy": "9", "store_unavailable": "2", "store_protocol": "2", "not_ready": "2", "deadline_exceeded": "5"}
     assert answer.headers.get("retry-after") == waits.get(kind.code)
 
 

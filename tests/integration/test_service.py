@@ -28,6 +28,7 @@ from knowledge_base.memory import MemoryStore
 from knowledge_base.passages import load_passages
 from knowledge_base.records import BoxLatent, Case, case_id, digest
 from knowledge_base.store import Health
+from knowledge_base.withdrawals import WithdrawalKeeper
 from rag_service import errors, wiring
 from rag_service.calibration import Calibration, FindingCalibration, Reliability, Tiers
 from rag_service.calibrators import Platt
@@ -94,7 +95,7 @@ class House:
 
     def __init__(self, encoder: FilmEncoder, words: Any, stored: NDArray[np.uint8], gate: Gate) -> None:
         self.encoder, self.words, self.stored = encoder, words, stored
-        self.store: Any = MemoryStore()
+        self.store: Any = WithdrawalKeeper(MemoryStore())
         self.calibration = calibration()
         self.limits, self.reference = gate.thresholds, gate.reference
         self.views: ViewFusion | None = None
@@ -274,14 +275,30 @@ def test_withdrawn_cases_are_never_evidence(house: House) -> None:
     house.store.set_withdrawn("cases", every[:1], "public")
     draft = house.draft()
     assert str(every[0]) not in house.cited(draft)
-    with pytest.raises(errors.NotFound):
-        house.service.case(every[0], "public")
+    with pytest.raises(errors.CaseWithdrawn):
+        house.service.case(every[0], "isle")
     house.store.set_withdrawn("cases", every, "public")
     empty = house.draft()
     assert (empty.findings, empty.similar_cases) == ((), ())
     flagged = {n.label for n in empty.not_assessed if n.possible}
     assert flagged == {"Cardiomegaly", "Pleural Effusion", "Edema"}
     assert "Look for: Cardiomegaly, Edema, Pleural Effusion." in (empty.impression or "")
+
+
+def test_a_withdrawn_case_is_gone_for_its_tenant_and_was_never_there_for_others(house: House) -> None:
+    foreign = a_case("isle", "The heart is enlarged.", tenant="isle")
+    house.add(foreign)
+    house.store.set_withdrawn("cases", [foreign.id], "isle")
+    house.store.delete("cases", [foreign.id], "isle")
+    with pytest.raises(errors.CaseWithdrawn):
+        house.service.case(foreign.id, "isle")
+    with pytest.raises(errors.NotFound, match=r"^no such case$"):
+        house.service.case(foreign.id, "coast")
+    house.add(foreign)
+    with pytest.raises(errors.CaseWithdrawn):
+        house.service.case(foreign.id, "isle")
+    house.store.set_withdrawn("cases", [foreign.id], "isle", withdrawn=False)
+    assert house.service.case(foreign.id, "isle") == foreign
 
 
 def test_another_tenants_cases_are_not_seen(house: House) -> None:
@@ -301,7 +318,7 @@ def test_an_unknown_case_is_not_found(house: House) -> None:
 
 
 def test_a_damaged_record_is_no_evidence(house: House) -> None:
-    points = house.store._collections["cases"].points
+    points = house.store._inner._collections["cases"].points
     broken = case_id("openi", "a")
     points[broken] = replace(points[broken], payload={**points[broken].payload, "text": "Altered."})
     draft = house.draft()
@@ -469,7 +486,7 @@ class Failing:
     ("fault", "kind"),
     [
         (store_faults.StoreUnavailable("slow"), errors.StoreUnavailable),
-        (store_faults.StoreProtocolError("what?"), errors.StoreUnavailable),
+        (store_faults.StoreProtocolError("what?"), errors.StoreProtocol),
         (store_faults.DiskLow("full"), errors.StoreUnavailable),
         (store_faults.CollectionMissing("cases"), errors.IndexModelMismatch),
         (store_faults.ManifestMismatch("cases", "box_model", "a@1", "b@1"), errors.IndexModelMismatch),

@@ -83,7 +83,7 @@ def test_the_words_of_a_status_are_the_draft_s() -> None:
 
 def test_a_case_is_described_without_patient_sex_age_or_tenant() -> None:
     assert list(schemas.Case.model_fields) == [
-        "id", "source", "study", "text", "sentences", "labels", "view", "withdrawn",
+        "id", "source", "study", "text", "sentences", "labels", "view",
     ]  # fmt: skip
 
 
@@ -134,7 +134,7 @@ def test_what_is_declared_as_an_answer() -> None:
         "post /v1/reports": ["200", "401", "413", "415", "422", "429", "500", "503"],
         "post /v1/search": ["200", "401", "413", "415", "422", "429", "500", "503"],
         "post /v1/explain/steer": ["200", "401", "413", "415", "422", "429", "500", "503"],
-        "get /v1/cases/{case_id}": ["200", "401", "404", "422", "429", "500", "503"],
+        "get /v1/cases/{case_id}": ["200", "401", "404", "410", "422", "429", "500", "503"],
         "get /": ["200"],
         "get /livez": ["200"],
         "get /readyz": ["200", "503"],

@@ -67,6 +67,12 @@ def test_the_store_keeps_its_data_in_a_named_volume() -> None:
     assert "knowledge" in COMPOSE["volumes"]
 
 
+def test_reads_that_leave_a_tenants_index_are_written_down_on_a_named_volume() -> None:
+    assert "audit" in COMPOSE["volumes"]
+    assert SERVICES["api"]["volumes"] == SERVICES["indexer"]["volumes"] == ["audit:/audit"]
+    assert any("RAG_AUDIT_LOG=/audit" in line for line in instructions("ENV"))
+
+
 def test_health_is_asked_with_what_the_images_have() -> None:
     store, api = SERVICES["qdrant"]["healthcheck"], SERVICES["api"]["healthcheck"]
     assert store["test"][:3] == ["CMD", "bash", "-c"]

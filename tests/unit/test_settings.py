@@ -27,6 +27,10 @@ def test_every_field_has_its_variable() -> None:
     assert ENVIRONMENT == {
         "RAG_STORE": "store",
         "RAG_STORE_API_KEY": "store_api_key",
+        "RAG_STORE_GRPC_PORT": "store_grpc_port",
+        "RAG_STORE_REPLICAS": "store_replicas",
+        "RAG_STORE_SHARDS": "store_shards",
+        "RAG_STORE_SHARD_BY_TENANT": "store_shard_by_tenant",
         "RAG_MODEL_FOLDER": "model_folder",
         "RAG_SITE_CALIBRATION": "site_calibration",
         "RAG_HOST": "host",
@@ -38,7 +42,14 @@ def test_every_field_has_its_variable() -> None:
         "RAG_API_KEY": "api_key",
         "RAG_TORCH_THREADS": "torch_threads",
         "RAG_RESERVE_MIB": "reserve_mib",
+        "RAG_AUDIT_LOG": "audit_log",
     }
+
+
+def test_the_audit_log_lies_beside_an_embedded_store_and_under_build_for_a_server() -> None:
+    assert load({"RAG_STORE": "somewhere/knowledge/"}).audit_folder == "somewhere/knowledge.audit"
+    assert load({"RAG_STORE": "https://far"}).audit_folder == "build/audit"
+    assert load({"RAG_STORE": "https://far", "RAG_AUDIT_LOG": "/audit"}).audit_folder == "/audit"
     assert set(ENVIRONMENT.values()) == {f.name for f in fields(Settings)}
 
 
@@ -79,11 +90,11 @@ def test_unknown_names_are_refused_all_at_once() -> None:
     ("name", "value"),
     [
         ("RAG_PORT", "eighty"), ("RAG_PORT", ""), ("RAG_PORT", "8.5"), ("RAG_WORKERS", "1,000"),
-        ("RAG_DEADLINE_SECONDS", "soon"),
+        ("RAG_DEADLINE_SECONDS", "soon"), ("RAG_STORE_SHARD_BY_TENANT", "perhaps"),
     ],
 )  # fmt: skip
 def test_a_value_of_another_type_is_refused_by_name_alone(name: str, value: str) -> None:
-    with pytest.raises(SettingsError, match=f"^{name} must be of type (int|float)$"):
+    with pytest.raises(SettingsError, match=f"^{name} must be of type (int|float|bool)$"):
         load({name: value})
 
 
@@ -93,6 +104,8 @@ def test_a_value_of_another_type_is_refused_by_name_alone(name: str, value: str)
         ("RAG_PORT", "0"), ("RAG_PORT", "65536"), ("RAG_WORKERS", "0"), ("RAG_WORKERS", "65"), ("RAG_QUEUE", "-1"),
         ("RAG_QUEUE", "1025"), ("RAG_MAX_UPLOAD_MIB", "0"), ("RAG_MAX_UPLOAD_MIB", "1025"), ("RAG_TORCH_THREADS", "-1"),
         ("RAG_TORCH_THREADS", "257"), ("RAG_DEADLINE_SECONDS", "0"), ("RAG_DEADLINE_SECONDS", "-1"),
+        ("RAG_STORE_GRPC_PORT", "65536"), ("RAG_STORE_REPLICAS", "0"), ("RAG_STORE_REPLICAS", "17"),
+        ("RAG_STORE_SHARDS", "-1"), ("RAG_STORE_SHARDS", "4097"),
         ("RAG_DEADLINE_SECONDS", "nan"), ("RAG_DEADLINE_SECONDS", "inf"), ("RAG_RESERVE_MIB", "-1"),
     ],
 )  # fmt: skip
@@ -106,6 +119,11 @@ def test_a_value_out_of_range_is_refused_by_name(name: str, value: str) -> None:
 )
 def test_the_ends_of_a_range_are_in_it(name: str, value: str) -> None:
     assert getattr(load({name: value}), ENVIRONMENT[name]) == int(value)
+
+
+@pytest.mark.parametrize(("text", "value"), [("1", True), ("TRUE", True), ("0", False), ("false", False)])
+def test_a_flag_is_said_in_two_ways(text: str, value: bool) -> None:
+    assert load({"RAG_STORE_SHARD_BY_TENANT": text}).store_shard_by_tenant is value
 
 
 def test_a_short_key_is_weak() -> None:
