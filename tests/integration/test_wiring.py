@@ -13,6 +13,7 @@ import torch
 from knowledge_base.findings import FINDINGS
 from knowledge_base.memory import MemoryStore
 from knowledge_base.schema import CASES, GUIDELINES
+from knowledge_base.server_layout import Spread
 from knowledge_base.store import PUBLIC, Scope
 from rag_service import wiring
 from rag_service.calibration import Calibration, FindingCalibration, Reliability, Tiers
@@ -119,33 +120,27 @@ def test_a_layout_binds_models_and_names_itself() -> None:
 
 def test_a_url_is_a_server_and_anything_else_a_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     made: list[tuple[Any, ...]] = []
-    monkeypatch.setattr("knowledge_base.server.connect", lambda *a: made.append(a))
+    monkeypatch.setattr("knowledge_base.server.connect", lambda *a, **more: made.append((*a, more)))
     monkeypatch.setattr(wiring, "EdgeStore", lambda path, reserve_bytes: made.append((path, reserve_bytes)))
     wiring.build_store(Settings(store="http://qdrant:6333", store_api_key="k"))
     wiring.build_store(Settings(store=str(tmp_path), reserve_mib=2))
-    assert made == [("http://qdrant:6333", "k"), (tmp_path, 2 << 20)]
+    spread: dict[str, Any] = {"store_replicas": 2, "store_shards": 3, "store_shard_by_tenant": True}
+    wiring.build_store(Settings(store="https://qdrant:6333", store_grpc_port=6334, **spread))
+    assert made == [
+        ("http://qdrant:6333", "k", {"spread": Spread(), "grpc_port": None}),
+        (tmp_path, 2 << 20),
+        ("https://qdrant:6333", None, {"spread": Spread(2, 3, by_tenant=True), "grpc_port": 6334}),
+    ]
 
 
-def test_discarding_removes_both_collections_and_nothing_else(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(wiring, "EdgeStore", lambda *_, **__: MemoryStore())
-    for name in (CASES, GUIDELINES, "mine"):
-        (tmp_path / name).mkdir()
-    settings = Settings(store=str(tmp_path))
-    wiring.discard_index(settings)
-    assert [p.name for p in tmp_path.iterdir()] == ["mine"]
-    wiring.discard_index(settings)
-    dropped: list[str] = []
-
-    class Client:
-        def __init__(self, url: str, api_key: str | None) -> None:
-            dropped.append(url)
-
-        def delete_collection(self, name: str) -> None:
-            dropped.append(name)
-
-        def close(self) -> None:
-            dropped.append("closed")
-
-    monkeypatch.setattr("qdrant_client.QdrantClient", Client)
-    wiring.discard_index(replace(settings, store="https://far"))
-    assert dropped == ["https://far", "cases", "guidelines", "closed"]
+def test_discarding_removes_both_collections_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryStore()
+    plan = wiring.layout("box@1", 4)
+    wiring.open_collections(store, plan)
+    store.open(replace(plan.cases, name="mine"), plan.cases_manifest)
+    monkeypatch.setattr(wiring, "build_store", lambda _: store)
+    wiring.discard_index(Settings())
+    store._closed = False
+    assert [store.manifest(n) is None for n in (CASES, GUIDELINES, "mine")] == [True, True, False]
+    wiring.discard_index(Settings())
+    assert not store.health().ready
