@@ -7,6 +7,7 @@ StoreError                     something the store was asked for could not be do
  ├─ CollectionMissing          no such collection has been made
  ├─ ManifestMismatch           the collection was made by other models (names field and remedy)
  ├─ DamagedRecordError         a record fails its checksum
+ ├─ BadArchive                 an exported knowledge base is damaged, cut short, of another program or version
  └─ DiskLow                    writing would eat into the disk reserve, or the disk ran full
 """
 
@@ -54,15 +55,19 @@ class ManifestMismatch(StoreError):
         self.field = field
         self.stored = stored
         self.running = running
-        self.remedy = "python -m indexer add SOURCE DIR --rebuild"
+        self.remedy = "python -m indexer migrate"
         super().__init__(
             f"collection {collection!r} was made with {field} {stored}, this program runs {running}: "
-            f"make it anew with `{self.remedy}`"
+            f"bring it over with `{self.remedy}`"
         )
 
 
 class DamagedRecordError(StoreError):
     """A stored record fails its checksum or cannot be read back: it is not evidence."""
+
+
+class BadArchive(StoreError):
+    """The file is no exported knowledge base that may be read: nothing of it was taken over."""
 
 
 class DiskLow(StoreError):

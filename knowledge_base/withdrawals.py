@@ -8,7 +8,7 @@ arrives withdrawn.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 from uuid import UUID, uuid5
@@ -16,6 +16,7 @@ from uuid import UUID, uuid5
 import numpy as np
 
 from knowledge_base.forwarding import ForwardingStore
+from knowledge_base.pages import all_pages
 from knowledge_base.schema import WITHDRAWN, CollectionSchema, IndexKind, IndexManifest, TermWeights
 from knowledge_base.store import Health, KnowledgeStore, Point, Scope, SparseVector
 
@@ -42,6 +43,15 @@ def withdrawn_among(store: KnowledgeStore, cases: Iterable[UUID], scope: Scope) 
     stones = {tombstone_id(case, tenant): case for case in cases for tenant in scope.condition().values}
     fetched = store.get(WITHDRAWALS, list(stones), scope)
     return {stones[i] for i in (*(p.id for p in fetched.points), *fetched.damaged)}
+
+
+def tombstones(store: KnowledgeStore) -> Iterator[tuple[str, list[UUID]]]:
+    """The withdrawn cases of every tenant, page by page; none where no tombstone was ever kept."""
+    if store.manifest(WITHDRAWALS) is None:
+        return
+    store.open(SCHEMA, MANIFEST)
+    for tenant, page in all_pages(store, SCHEMA):
+        yield tenant, [UUID(p.payload[_CASE]) for p in page.points]
 
 
 class WithdrawalKeeper(ForwardingStore):
@@ -93,13 +103,8 @@ class WithdrawalKeeper(ForwardingStore):
 
     def _mark(self, collection: str) -> None:
         """Set the flag of every case of a collection that has a tombstone."""
-        for tenant in self._inner.tenants(WITHDRAWALS):
-            after, more = None, True
-            while more:
-                page = self._inner.scroll(WITHDRAWALS, Scope(tenant, also_public=False), after=after)
-                cases = [UUID(p.payload[_CASE]) for p in page.points]
-                self._inner.set_withdrawn(collection, cases, tenant)
-                after, more = page.next_after, page.next_after is not None
+        for tenant, cases in tombstones(self._inner):
+            self._inner.set_withdrawn(collection, cases, tenant)
 
 
 def _by_tenant(points: Sequence[Point]) -> dict[str, list[Point]]:

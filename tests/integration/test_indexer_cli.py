@@ -216,7 +216,7 @@ def test_an_index_of_another_model_is_refused_until_it_is_rebuilt(
     torch.save({"averaged": network.state_dict()}, tmp_path / "checkpoint.pt")
     export(tmp_path / "checkpoint.pt", network.architecture, "1", tmp_path / "model")
     code, _, said = add()
-    assert code == 3 and "python -m indexer add SOURCE DIR --rebuild" in said
+    assert code == 3 and "python -m indexer migrate" in said
     assert indexer("stats")[0] == 3
     code, said, _ = add("--rebuild", "--limit", "2", "--json")
     assert code == 0 and json.loads(said)["added"] == 2 + PASSAGES

@@ -94,7 +94,7 @@ def test_an_index_of_another_model_is_refused_with_the_remedy(
     weights: Path, parts: tuple[MemoryStore, list[Pool]]
 ) -> None:
     wiring.open_collections(parts[0], wiring.layout("other@1-00000000", 4))
-    with pytest.raises(IndexModelMismatch, match=r"python -m indexer add SOURCE DIR --rebuild"):
+    with pytest.raises(IndexModelMismatch, match=r"python -m indexer migrate"):
         wiring.build_service(Settings(model_folder=str(weights)))
 
 

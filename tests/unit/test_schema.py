@@ -112,7 +112,7 @@ def test_a_manifest_survives_json_and_agrees_with_itself() -> None:
     ],
 )
 def test_every_difference_is_named_with_its_remedy(field: str, value: object) -> None:
-    with pytest.raises(ManifestMismatch, match="python -m indexer add SOURCE DIR --rebuild") as caught:
+    with pytest.raises(ManifestMismatch, match="python -m indexer migrate") as caught:
         MANIFEST.check(replace(MANIFEST, **{field: value}))  # type: ignore[arg-type]
     assert (caught.value.field, caught.value.running) == (field, value)
     assert caught.value.stored == getattr(MANIFEST, field)
