@@ -141,6 +141,8 @@ def _ood(settings: Settings, options: argparse.Namespace) -> Result:
 
 
 def _speed(settings: Settings, options: argparse.Namespace) -> Result:
+    if options.part == "store":
+        return _store_speed(settings, options)
     from eval import speed
     from rag_service.wiring import build_service
 
@@ -148,6 +150,23 @@ def _speed(settings: Settings, options: argparse.Namespace) -> Result:
         settings = replace(settings, store=options.store)
     result = speed.measure(lambda: build_service(settings), options.repeats)
     return result, speed.table(result)
+
+
+def _store_speed(settings: Settings, options: argparse.Namespace) -> Result:
+    from eval.store_speed import run
+    from eval.store_speed.table import table
+    from rag_service.datasets import openi
+    from rag_service.models.starter import load_starter
+    from rag_service.models.text import NAME
+    from rag_service.wiring import layout
+
+    folder = Path(settings.model_folder)
+    cases = load_starter(folder, load_record(folder).id, NAME)
+    plan = layout(cases.box_model, cases.boxes.shape[1] // 2)
+    reports = openi.reports(openi.bundled_archive())
+    with run.workplace(options.folder, options.keep) as place:
+        result = run.measure(run.bench(place, settings, plan, cases, reports, options.seed), options.cases)
+    return result, table(result)
 
 
 def _shift(settings: Settings, options: argparse.Namespace) -> Result:
@@ -353,11 +372,7 @@ def _parser() -> argparse.ArgumentParser:
     ood = tasks.add_parser("ood", parents=[common], help="usual frontals told from outliers, by kind and by score")
     ood.add_argument("folder", type=Path, help="holds openi/, nih/, not_chest/ ..., or pictures and labels.csv")
     ood.add_argument("--limit", type=_at_least_one, help="at most so many pictures of each set, drawn by seed")
-    speed = tasks.add_parser("speed", parents=[common], help="time and memory of the running service")
-    speed.add_argument(
-        "--repeats", type=_at_least_one, default=20, help="drafts, and searches by words, that are timed"
-    )
-    speed.add_argument("--store", help="folder of the embedded index, or the URL of a Qdrant server")
+    _add_speed(tasks.add_parser("speed", parents=[common], help="time and memory of the running service"), common)
     tasks.add_parser("fairness", parents=[common, of_films], help="groups of patients compared; what the latent leaks")
     _add_shift(tasks.add_parser("shift", parents=[common, of_films], help="device, finding and population changed"))
     _add_ablations(tasks.add_parser("ablations", parents=[common], help="what each part of the box head is worth"))
@@ -368,6 +383,18 @@ def _parser() -> argparse.ArgumentParser:
     whole.add_argument("folder", type=Path, help="holds openi/, nih/, not_chest/, ...")
     whole.add_argument("--runs", type=Path, default=Path("build/figures"), help="JSON of the single measurements")
     return parser
+
+
+def _add_speed(speed: argparse.ArgumentParser, common: argparse.ArgumentParser) -> None:
+    speed.add_argument(
+        "--repeats", type=_at_least_one, default=20, help="drafts, and searches by words, that are timed"
+    )
+    speed.add_argument("--store", help="folder of the embedded index, or the URL of a Qdrant server")
+    parts = speed.add_subparsers(dest="part", help="instead of drafts")
+    store = parts.add_parser("store", parents=[common], help="the store at any size, beside other engines")
+    store.add_argument("--cases", type=_at_least_one, required=True, help="synthetic cases to fill it with")
+    store.add_argument("--folder", type=Path, help="where everything is written; a temporary folder by default")
+    store.add_argument("--keep", action="store_true", help="leave the folder: the next run starts from what it holds")
 
 
 def _add_recalibrate(recalibrate: argparse.ArgumentParser) -> None:
