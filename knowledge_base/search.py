@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
@@ -107,19 +107,21 @@ class CaseSearch:
 
     def search(self, query: CaseQuery) -> CaseHits:
         """The best `query.limit` cases by reciprocal rank fusion over the lists that the query can ask for."""
-        lists = self._lists(query)
-        ranked = self._store.ranked(self._collection, list(lists.values()), query.scope) if lists else []
-        rankings = {name: [hit.id for hit in found] for name, found in zip(lists, ranked, strict=True)}
-        fused = reciprocal_rank_fusion(rankings, self._k)
-        hits: list[CaseHit] = []
-        damaged = 0
-        while fused and len(hits) < query.limit:
-            wanted = query.limit - len(hits)
-            found, bad = self._fetch(fused[:wanted], query)
-            hits.extend(found)
-            damaged += bad
-            fused = fused[wanted:]
-        return CaseHits(tuple(hits), damaged)
+        return self.search_many([query])[0]
+
+    def search_many(self, queries: Sequence[CaseQuery]) -> tuple[CaseHits, ...]:
+        """The answers to queries of one tenant, as `search` gives them, with all lists and all records asked for at once."""
+        if len({q.tenant for q in queries}) != 1:
+            raise ValueError("queries that are asked together have one tenant")
+        lists = [self._lists(q) for q in queries]
+        wanted = [nearest for some in lists for nearest in some.values()]
+        ranked = iter(self._store.ranked(self._collection, wanted, queries[0].scope) if wanted else ())
+        rankings = [{name: [hit.id for hit in next(ranked)] for name in some} for some in lists]
+        fused = [reciprocal_rank_fusion(r, self._k) for r in rankings]
+        vectors = [self._names.box] if any(q.box is not None for q in queries) else []
+        records = _Records(self._store, self._collection, queries[0].scope, vectors)
+        records.read([f.id for q, found in zip(queries, fused, strict=True) for f in found[: q.limit]])
+        return tuple(self._best(q, found, records) for q, found in zip(queries, fused, strict=True))
 
     def coverage(self, tenant: str) -> dict[str, int]:
         """How many cases in use state each finding as present, in CheXpert order; 0 is an answer too."""
@@ -139,25 +141,45 @@ class CaseSearch:
             lists[BY_WORDS] = Nearest(self._names.sparse, words, query.prefetch, wanted)
         return lists
 
-    def _fetch(self, fused: list[Fused[UUID]], query: CaseQuery) -> tuple[list[CaseHit], int]:
-        """The cases of these ids as hits, and how many were damaged. One deleted meanwhile is neither."""
-        vectors = [self._names.box] if query.box is not None else []
-        fetched = self._store.get(self._collection, [f.id for f in fused], query.scope, vectors)
-        points = {p.id: p for p in fetched.points}
-        hits, damaged = [], len(fetched.damaged)
-        for entry in fused:
-            if entry.id not in points:
-                continue
-            try:
-                hits.append(self._hit(entry, points[entry.id], query.box))
-            except (DamagedRecordError, RecordError):
-                damaged += 1
-        return hits, damaged
+    def _best(self, query: CaseQuery, fused: list[Fused[UUID]], records: _Records) -> CaseHits:
+        """The first `query.limit` that can be read, and how many were damaged. One deleted meanwhile is neither."""
+        hits: list[CaseHit] = []
+        damaged = 0
+        while fused and len(hits) < query.limit:
+            some, fused = fused[: query.limit - len(hits)], fused[query.limit - len(hits) :]
+            records.read([entry.id for entry in some])
+            damaged += sum(entry.id in records.damaged for entry in some)
+            hits += [self._hit(e, *records.cases[e.id], query.box) for e in some if e.id in records.cases]
+        return CaseHits(tuple(hits), damaged)
 
-    def _hit(self, entry: Fused[UUID], point: Point, box: BoxLatent | None) -> CaseHit:
-        case, vector = from_payload(point.payload), point.vectors.get(self._names.box)
+    def _hit(self, entry: Fused[UUID], case: Case, point: Point, box: BoxLatent | None) -> CaseHit:
+        vector = point.vectors.get(self._names.box)
         if box is None or vector is None:
             return CaseHit(case, entry.score, entry.ranks, None, None)
         w2 = float(np.linalg.norm(vector.astype(np.float64) - box.vector()))
         own = BoxLatent.from_vector(vector)
         return CaseHit(case, entry.score, entry.ranks, w2, own.overlap(box), own)
+
+
+class _Records:
+    """The cases of some ids with their points, each read and checked once; and the ids whose records are damaged."""
+
+    def __init__(self, store: KnowledgeStore, collection: str, scope: Scope, vectors: Sequence[str]) -> None:
+        self._store, self._collection, self._scope, self._vectors = store, collection, scope, vectors
+        self._asked: set[UUID] = set()
+        self.cases: dict[UUID, tuple[Case, Point]] = {}
+        self.damaged: set[UUID] = set()
+
+    def read(self, ids: Sequence[UUID]) -> None:
+        """Fetch those not asked for before."""
+        missing = [i for i in dict.fromkeys(ids) if i not in self._asked]
+        if not missing:
+            return
+        self._asked.update(missing)
+        fetched = self._store.get(self._collection, missing, self._scope, self._vectors)
+        self.damaged.update(fetched.damaged)
+        for point in fetched.points:
+            try:
+                self.cases[point.id] = from_payload(point.payload), point
+            except (DamagedRecordError, RecordError):
+                self.damaged.add(point.id)
