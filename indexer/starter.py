@@ -11,7 +11,7 @@ from knowledge_base.bm25 import document_vector
 from knowledge_base.cases import to_point
 from knowledge_base.passages import load_passages
 from knowledge_base.records import Case, Passage, case_id
-from knowledge_base.schema import BM25, CASES, GUIDELINES, CollectionSchema, text_vector
+from knowledge_base.schema import BM25, CASES, CollectionSchema, text_vector
 from knowledge_base.store import PUBLIC, KnowledgeStore, Point, Scope
 from rag_service.datasets import openi
 from rag_service.models import text
@@ -52,15 +52,15 @@ def add_starter(
 def add_passages(
     store: KnowledgeStore, schema: CollectionSchema, embedder: Embedder, summary: Summary
 ) -> Iterator[int]:
-    """Index the guideline passages whose text is new or has changed."""
+    """Index the guideline passages whose text is new or has changed, in the collection of `schema`."""
     passages = load_passages()
-    stored = store.get(GUIDELINES, [p.id for p in passages], Scope(PUBLIC)).points
+    stored = store.get(schema.name, [p.id for p in passages], Scope(PUBLIC)).points
     known = {p.id: p.payload.get("text") for p in stored}
     fresh = [p for p in passages if known.get(p.id) != p.text]
     summary.unchanged += len(passages) - len(fresh)
     for start in range(0, len(fresh), BATCH):
         some = fresh[start : start + BATCH]
-        store.upsert(GUIDELINES, _passage_points(some, schema, embedder))
+        store.upsert(schema.name, _passage_points(some, schema, embedder))
         summary.added += len(some)
         yield len(some)
 

@@ -14,7 +14,7 @@ from knowledge_base.records import RecordError
 from knowledge_base.schema import CASES, CollectionSchema, IndexManifest
 from knowledge_base.store import KnowledgeStore
 
-BESIDE: Final = ".next"
+BESIDE: Final = ".import"
 """What the name of a collection that is being filled beside another ends in."""
 _BATCH: Final = 1_000
 

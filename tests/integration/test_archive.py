@@ -179,7 +179,7 @@ def test_export_wipe_import_gives_everything_back(make: Callable[[Path], Knowled
     assert sorted(c for _, cases in tombstones(store) for c in cases) == sorted(
         a_point(n).id for n in range(0, 300, 10)
     )
-    assert store.manifest("cases.next") is None
+    assert store.manifest("cases.import") is None
     assert verify(store, CASES).intact
     store.close()
 
@@ -221,7 +221,7 @@ def refused(path: Path) -> str:
     with pytest.raises(BadArchive) as caught:
         take(store, path)
     assert store.ids("cases", Scope("isle")) == [a_point(1).id]
-    assert store.manifest("cases.next") is None
+    assert store.manifest("cases.import") is None
     assert store.manifest("cases") == CASES_MANIFEST
     return str(caught.value)
 
