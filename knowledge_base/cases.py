@@ -89,6 +89,11 @@ def from_payload(payload: Mapping[str, Any]) -> Case:
     """The case of a stored payload; raises `DamagedRecordError` when its checksum fails or it is no case."""
     if not intact(payload):
         raise DamagedRecordError("a stored case fails its checksum")
+    return case_of(payload)
+
+
+def case_of(payload: Mapping[str, Any]) -> Case:
+    """`from_payload` for a payload that a store has read, and so checked already."""
     try:
         return Case(
             source=payload["source"],

@@ -7,6 +7,14 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 RRF_K: Final = 60
+BY_BOX: Final = "box"
+BY_REGION: Final = "region"
+BY_TEXT: Final = "text"
+BY_WORDS: Final = "bm25"
+WEIGHTS: Final[Mapping[str, float]] = {BY_BOX: 1.0, BY_REGION: 1.0, BY_TEXT: 2.0, BY_WORDS: 1.0}
+"""What each list of a case search counts, chosen on calibration films by `python -m rag_service.training reranker --data DIR`,
+which prints how others fare (docs/decisions/0018).
+"""
 _TIES_AT_MOST: Final = 8192
 
 
@@ -30,19 +38,23 @@ class Fused(Generic[K]):
     ranks: Mapping[str, int]
 
 
-def reciprocal_rank_fusion(rankings: Mapping[str, Sequence[K]], k: int = RRF_K) -> list[Fused[K]]:
-    """Sum of 1 / (k + rank) over the lists, best first; equal scores in the order of their ids.
+def reciprocal_rank_fusion(
+    rankings: Mapping[str, Sequence[K]], k: int = RRF_K, weights: Mapping[str, float] | None = None
+) -> list[Fused[K]]:
+    """Sum of weight / (k + rank) over the lists, best first; equal scores in the order of their ids.
 
-    A list names each id at most once. The sum runs in the order of `rankings`, so the result is the same to the bit.
+    A list names each id at most once. The sum runs in the order of `rankings`, so the result is the same to the bit. Without
+    `weights` every list counts 1; with them each list must have one.
     """
     scores: dict[K, float] = {}
     ranks: dict[K, dict[str, int]] = {}
     for name, ranking in rankings.items():
+        weight = 1.0 if weights is None else weights[name]
         for rank, identity in enumerate(ranking, start=1):
             if name in ranks.setdefault(identity, {}):
                 raise ValueError(f"ranking {name!r} names {identity} twice")
             ranks[identity][name] = rank
-            scores[identity] = scores.get(identity, 0.0) + 1.0 / (k + rank)
+            scores[identity] = scores.get(identity, 0.0) + weight / (k + rank)
     order = sorted(sorted(scores), key=lambda i: -scores[i])
     return [Fused(i, scores[i], ranks[i]) for i in order]
 

@@ -40,13 +40,19 @@ _LEVELS: Final = slice(3, 6)
 Floats = NDArray[np.float64]
 
 
+def trait(finding: str, places: Iterable[str] = ()) -> Floats:
+    """(14, 6) of 0 and 1: each observation present, left, right, upper, middle, lower; here one of them, at `places`."""
+    found = np.zeros((len(FINDINGS), len(_PARTS)))
+    found[FINDINGS.index(finding), [_PARTS.index(part) for part in ("present", *places)]] = 1.0
+    return found
+
+
 def traits(tags: Iterable[str]) -> Floats:
-    """(14, 6) of 0 and 1 from a study's MeSH tags: each observation present, left, right, upper, middle, lower."""
+    """(14, 6) as `trait` has it, of a study by its MeSH tags."""
     found = np.zeros((len(FINDINGS), len(_PARTS)))
     for tag in map(Tag.parse, tags):
         for finding in meant(tag):
-            row = found[FINDINGS.index(finding)]
-            row[[_PARTS.index(part) for part in ("present", *_places(tag))]] = 1.0
+            found = np.maximum(found, trait(finding, _places(tag)))
     if not any(found[FINDINGS.index(f), 0] for f in PATHOLOGIES):
         found[FINDINGS.index(NO_FINDING), 0] = 1.0
     return found
