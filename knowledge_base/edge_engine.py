@@ -18,9 +18,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from knowledge_base.edge_shard import LAYOUT, MAKING, Answer, Header, Refused, Shard, sweep
+from knowledge_base.edge_shard import MAKING, Answer, Header, Refused, Shard, sweep
 from knowledge_base.frames import FrameError, decode_header, encode, lengths
-from knowledge_base.places import Places, load_places, save_places
+from knowledge_base.places import LAYOUT, Places, load_places, save_places
 
 LOCK: Final = "engine.lock"
 _ORPHAN_GRACE_SECONDS: Final = 10.0

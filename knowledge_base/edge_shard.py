@@ -19,9 +19,9 @@ import qdrant_edge as qe
 from knowledge_base import edge_layout
 from knowledge_base.frames import Words, float_words
 from knowledge_base.fusion import cut_ties
+from knowledge_base.places import LAYOUT
 from knowledge_base.schema import WITHDRAWN
 
-LAYOUT: Final = "collection.json"
 MAKING: Final = ".making-"
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+LAYOUT: Final = "collection.json"
+"""File of a collection's folder that says how it is made; written last but one, so what has it is whole."""
 PLACES: Final = "places.json"
 """File of an embedded index that says which collections do not lie in the folder of their own name."""
 
@@ -27,6 +29,10 @@ class Places:
         if name in self.moved:
             return self.moved[name]
         return None if name in self.moved.values() else name
+
+    def names(self, place: str) -> bool:
+        """Whether some name leads to this place."""
+        return place in self.moved.values() or place not in self.moved
 
     def with_room(self, name: str, taken: Iterable[str]) -> Places:
         """The places once collection `name` has one that is not among those `taken`."""
@@ -89,3 +95,18 @@ def sync_folder(folder: Path) -> None:
 
 def _plain(place: object) -> bool:
     return isinstance(place, str) and place not in {"", ".", ".."} and "/" not in place and "\0" not in place
+
+
+def strays(folder: Path) -> list[str]:
+    """Folders of an embedded index that hold no whole collection, or one that no name leads to."""
+    if not folder.is_dir():
+        return []
+    places = load_places(folder)
+    return sorted(
+        f.name for f in folder.iterdir() if f.is_dir() and not ((f / LAYOUT).is_file() and places.names(f.name))
+    )
+
+
+def bytes_on_disk(folder: Path) -> int:
+    """Bytes that the files under a folder occupy; a file with holes counts for what is written."""
+    return sum(f.stat().st_blocks * 512 for f in folder.rglob("*") if f.is_file())
