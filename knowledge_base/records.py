@@ -71,11 +71,14 @@ class BoxLatent:
 
     def overlap(self, other: BoxLatent) -> float:
         """Mean over axes of interval intersection over union, in [0, 1]; 1 for equal boxes, symmetric."""
+        return float(np.mean(self.overlaps(other)))
+
+    def overlaps(self, other: BoxLatent) -> NDArray[np.float32]:
+        """(d,) interval intersection over union on each axis, in [0, 1]."""
         low = np.maximum(self.centre - self.radius, other.centre - other.radius)
         high = np.minimum(self.centre + self.radius, other.centre + other.radius)
         shared = np.clip(high - low, 0.0, None)
-        union = 2.0 * (self.radius + other.radius) - shared
-        return float(np.mean(shared / union))
+        return np.asarray(shared / (2.0 * (self.radius + other.radius) - shared), np.float32)
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
 from rag_service.errors import BadRequest, LateralNotUsable
+from rag_service.imaging.film import Box
 
 MAX_TEXT: Final = 4000
 """Characters of a prompt, an indication or a query."""
 MAX_LIMIT: Final = 50
 MAX_ALPHA: Final = 4.0
 PUBLIC: Final = "public"
+_FRACTION: Final = re.compile(r"[0-9]{1,6}(\.[0-9]{1,12})?")
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,10 @@ class DraftRequest:
 
 @dataclass(frozen=True)
 class SearchRequest:
-    """Similar cases for a film, words, or both; `finding` keeps to cases that state it."""
+    """Similar cases for a film, words, or both; `finding` keeps to cases that state it.
+
+    `region` is a box on the film whose like is looked for; `include_same` lets the film itself be among the answers.
+    """
 
     film: bytes | None = None
     text: str = ""
@@ -42,11 +48,15 @@ class SearchRequest:
     limit: int = 10
     tenant: str = PUBLIC
     patient: tuple[str, str] | None = None
+    region: Box | None = None
+    include_same: bool = False
 
     def __post_init__(self) -> None:
         _check_text("text", self.text)
         if self.film is None and not self.text.strip():
             raise BadRequest("a search needs a film, a text, or both")
+        if self.film is None and (self.region is not None or self.include_same):
+            raise BadRequest("a region, and the film among the answers, need a film")
         if not 1 <= self.limit <= MAX_LIMIT:
             raise BadRequest(f"limit must lie between 1 and {MAX_LIMIT}")
 
@@ -64,6 +74,17 @@ class SteerRequest:
             raise BadRequest("concept must not be negative")
         if not -MAX_ALPHA <= self.alpha <= MAX_ALPHA:
             raise BadRequest(f"alpha must lie between {-MAX_ALPHA:g} and {MAX_ALPHA:g}")
+
+
+def read_region(text: str) -> Box:
+    """A box from "x_min,y_min,x_max,y_max", fractions of the film. BadRequest when it is none, inverted or outside."""
+    numbers = text.split(",")
+    try:
+        if len(numbers) != 4 or not all(_FRACTION.fullmatch(n.strip()) for n in numbers):
+            raise ValueError
+        return Box(*map(float, numbers))
+    except ValueError:
+        raise BadRequest("region is x_min,y_min,x_max,y_max in fractions of the film, 0 <= min < max <= 1") from None
 
 
 def _check_text(name: str, text: str) -> None:

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from time import perf_counter
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import numpy as np
 
 from knowledge_base.cases import from_payload
-from knowledge_base.errors import (
-    CollectionMissing,
-    DamagedRecordError,
-    ManifestMismatch,
-    StoreError,
-    StoreProtocolError,
-)
 from knowledge_base.findings import FINDINGS, NO_FINDING, Polarity
-from knowledge_base.guideline_search import GuidelineSearch, PassageHit
-from knowledge_base.records import BoxLatent, Case, Passage, digest
+from knowledge_base.records import BoxLatent, Case, digest
 from knowledge_base.schema import CASES
-from knowledge_base.search import CaseHit, CaseQuery, CaseSearch
-from knowledge_base.store import KnowledgeStore, Scope
+from knowledge_base.search import CaseHit, CaseQuery
+from knowledge_base.store import Scope
 from knowledge_base.withdrawals import withdrawn_among
 from rag_service.calibration import Calibration, Reliability
 from rag_service.errors import (
@@ -34,28 +25,27 @@ from rag_service.errors import (
     CaseWithdrawn,
     DamagedRecord,
     FilmError,
-    IndexModelMismatch,
     LateralNotUsable,
     NotFound,
-    StoreProtocol,
-    StoreUnavailable,
 )
+from rag_service.evidence import Evidence, FilmAxes
 from rag_service.explain.boxes import boxes
 from rag_service.explain.places import place_maps
 from rag_service.gate import Gate, Verdict
 from rag_service.imaging.decode import decode
 from rag_service.imaging.decode_pool import DecodePool
-from rag_service.imaging.film import Film
+from rag_service.imaging.film import Box, Film
+from rag_service.memory import Memory, store_errors
 from rag_service.models.concepts import REMEDY, Concept, SparseConcepts, effect, steer
 from rag_service.models.encoder import BL_TTA_SEED, FilmEncoder, FilmReading
-from rag_service.models.text import TextEncoder
+from rag_service.models.regions import region_of
+from rag_service.relevance import RelevanceGate
 from rag_service.report.compose import compose, quote_passage
 from rag_service.report.decisions import Decision
 from rag_service.report.draft import (
     AxisUncertainty,
     Change,
     Citation,
-    Coverage,
     Draft,
     Provenance,
     SearchAnswer,
@@ -67,71 +57,50 @@ from rag_service.report.draft import (
 from rag_service.report.impression import impression
 from rag_service.report.labeler import comparison_words
 from rag_service.requests import DraftRequest, SearchRequest, SteerRequest
+from rag_service.similar import answering, covered, read_question, similar_case
 from rag_service.views import ViewFusion, check_lateral
 
-NEAR: Final = 100
-"""Cases looked at around the film; denied findings take their sentences from these."""
-STATING: Final = 60
-"""Cases looked at that state a finding the film may show."""
-PASSAGES: Final = 2
 SIMILAR: Final = 5
+PER_ANSWER: Final = 3
+"""Cases looked at for each that is shown, where a question asks for sentences."""
+SPARE: Final = 8
+"""Cases looked at beside those, in place of the film itself and of studies that are there twice."""
+LEAST_PREFETCH: Final = 50
 TOP_AXES: Final = 3
 CONCEPTS: Final = 5
 """Concepts shown of a film; of a finding, and of two films together, at most FEWER."""
 FEWER: Final = 3
-EXCERPT: Final = 240
-RETRY_AFTER_SECONDS: Final = 2
-"""When to ask a store again that gave no word of its own."""
 BETWEEN: Final = "between_operating_points"
 """Silence because the probability lies between the two operating points."""
-NEAR_DUPLICATE: Final = 0.98
-"""Box overlap from which a case counts as this very film: never evidence for itself."""
-
-
-@contextmanager
-def store_errors() -> Iterator[None]:
-    """The store's errors as the service's own."""
-    try:
-        yield
-    except (ManifestMismatch, CollectionMissing) as error:
-        raise IndexModelMismatch(str(error)) from error
-    except DamagedRecordError as error:
-        raise DamagedRecord("a stored record fails its checksum; run `python -m indexer verify`") from error
-    except StoreProtocolError as error:
-        raise StoreProtocol("the knowledge base's answer cannot be read") from error
-    except StoreError as error:
-        seconds = getattr(error, "retry_after_seconds", RETRY_AFTER_SECONDS)
-        raise StoreUnavailable("the knowledge base does not answer", seconds) from error
 
 
 @dataclass(frozen=True, eq=False)
 class Reader:
-    """What reads a film: encoder, calibration, gate, and the fusion of views and the concepts where the model folder has them."""
+    """What reads a film: encoder, calibration, gate, and the fusion of views, the concepts and the relevance gate of evidence
+    where the model folder has them.
+    """
 
     encoder: FilmEncoder
     calibration: Calibration
     gate: Gate
     views: ViewFusion | None = None
     concepts: SparseConcepts | None = None
+    relevance: RelevanceGate | None = None
 
     @cached_property
     def thresholds_digest(self) -> str:
-        """SHA-256 of every operating point in use, the calibration's and the gate's."""
-        return digest([self.calibration.digest, self.gate.thresholds.digest])
+        """SHA-256 of every operating point in use: the calibration's, the gate's, and the relevance gate's if there is one."""
+        relevance = [] if self.relevance is None else [self.relevance.digest]
+        return digest([self.calibration.digest, self.gate.thresholds.digest, *relevance])
 
 
 @dataclass(frozen=True, eq=False)
-class Memory:
-    """What remembers: the store, the searches over it, the text encoder, and finding names as text vectors (14, 384)."""
+class _Looked:
+    """The film of a search: its reading, None where there is no film or it was turned away for `reasons`; and its digest."""
 
-    store: KnowledgeStore
-    cases: CaseSearch
-    guidelines: GuidelineSearch
-    passages: Mapping[UUID, Passage]
-    text: TextEncoder
-    finding_vectors: Mapping[str, np.ndarray]
-    manifest_digest: str
-    content_digest: str
+    reading: FilmReading | None
+    reasons: tuple[str, ...]
+    digest: str
 
 
 class Stopwatch:
@@ -146,42 +115,6 @@ class Stopwatch:
         now = perf_counter()
         self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
         self._last = now
-
-
-@dataclass(eq=False)
-class _Evidence:
-    """The retrieved evidence of one draft; every search is made once and near-duplicates of the film are left out."""
-
-    memory: Memory
-    base: CaseQuery
-    damaged: int = 0
-    duplicates: set[UUID] = field(default_factory=set)
-    _found: dict[tuple[str, Polarity] | None, tuple[CaseHit, ...]] = field(default_factory=dict)
-
-    def near(self) -> Sequence[CaseHit]:
-        return self._search(None, NEAR)
-
-    def stating(self, finding: str, polarity: Polarity) -> Sequence[CaseHit]:
-        if polarity is Polarity.NEGATIVE:
-            return [h for h in self.near() if finding in h.case.labels(Polarity.NEGATIVE)]
-        return self._search((finding, polarity), STATING)
-
-    def passages(self, finding: str, sentence: str) -> Sequence[PassageHit]:
-        vector = self.memory.finding_vectors[finding]
-        found = self.memory.guidelines.search(f"{finding} {sentence}", vector, findings=(finding,), limit=4 * PASSAGES)
-        about = [h for h in found if finding in h.passage.findings]
-        return sorted(about, key=lambda h: len(h.passage.findings))[:PASSAGES]  # those about this finding alone first
-
-    def _search(self, finding: tuple[str, Polarity] | None, limit: int) -> tuple[CaseHit, ...]:
-        if finding not in self._found:
-            query = replace(self.base, finding=finding, limit=limit, prefetch=2 * limit)
-            with store_errors():
-                answer = self.memory.cases.search(query)
-            self.damaged += answer.damaged
-            same = {h.case.id for h in answer.hits if h.box_overlap is not None and h.box_overlap >= NEAR_DUPLICATE}
-            self.duplicates |= same
-            self._found[finding] = tuple(h for h in answer.hits if h.case.id not in same)
-        return self._found[finding]
 
 
 class RadiographService:
@@ -207,7 +140,6 @@ class RadiographService:
         decisions = self._decisions(reading)
         watch.lap("places")
         evidence = self._evidence(reading, request, decisions)
-        near = evidence.near()
         watch.lap("search")
         composed = compose(decisions, evidence)
         watch.lap("compose")
@@ -220,53 +152,92 @@ class RadiographService:
             findings=composed.findings,
             impression=impression(composed.findings, composed.not_assessed),
             not_assessed=composed.not_assessed,
-            similar_cases=tuple(self._similar(hit, reading.box) for hit in near[:SIMILAR]),
+            similar_cases=tuple(self._similar(hit, reading.box) for hit in evidence.similar(SIMILAR).hits),
             out_of_distribution=verdict.out_of_distribution,
             checks={
                 "views": ["frontal", "lateral"] if lateral else ["frontal"],
                 "every_sentence_cited": all(f.citations for f in composed.findings),
                 "every_quote_entails": all(c.entails for f in composed.findings for c in f.citations),
                 "comparison_words": sum(len(comparison_words(f.sentence)) for f in composed.findings),
-                "near_duplicates_excluded": len(evidence.duplicates),
+                "near_duplicates_excluded": len(evidence.same),
                 "damaged_records": evidence.damaged,
             },
-            coverage=tuple(Coverage(f, coverage[f]) for f in FINDINGS if f != NO_FINDING),
+            coverage=tuple(covered(f, coverage[f]) for f in FINDINGS if f != NO_FINDING),
             provenance=self._provenance(film.digest, lateral),
             concepts=self._reader.concepts.top(reading.box.centre, CONCEPTS) if self._reader.concepts else (),
         )
 
     def search(self, request: SearchRequest) -> SearchAnswer:
-        """Similar cases by film, words or both, and guideline passages for the words."""
+        """Similar cases by film, by a region of it, by words or by both, each with the sentence that answers the words best,
+        and guideline passages for the words.
+
+        Cases that state what the words ask for come first, those on the side and at the place asked for before the others. The
+        film itself is no answer unless asked for, and a study that is there twice is one.
+        """
         if request.finding is not None and request.finding not in FINDINGS:
             raise BadRequest(f"finding must be one of: {', '.join(FINDINGS)}")
         text = request.text.strip()
         vector = self._memory.text.encode([text])[0] if text else None
-        reading: FilmReading | None = None
-        reasons: tuple[str, ...] = ()
-        digest = ""
-        if request.film is not None:
-            film = self.decode(request.film)
-            reading, digest = self._reader.encoder.read(film), film.digest
-            reasons = self._reader.gate.judge(film, reading).reasons
-        query = CaseQuery(
-            tenant=request.tenant,
-            box=None if reading is None or reasons else reading.box,
-            text_vector=vector,
-            text=text or None,
-            exclude_patient=request.patient,
-            finding=(request.finding, Polarity.POSITIVE) if request.finding else None,
-            limit=request.limit,
-            prefetch=max(4 * request.limit, 50),
-        ) if not reasons or text else None  # fmt: skip
-        with store_errors():
-            hits = self._memory.cases.search(query).hits if query else ()
+        looked = self._look(request)
+        question = read_question(text, request.finding)
+        asked = request.limit * (PER_ANSWER if question else 1) + SPARE
+        hits: Sequence[CaseHit] = ()
+        counts: Mapping[str, int] = {}
+        if looked.reading is not None or text:
+            with store_errors():
+                hits = self._memory.cases.search(self._query(request, looked.reading, vector, asked)).hits
+        if question:
+            with store_errors():
+                counts = self._memory.cases.coverage(request.tenant)
+        answers = answering(hits, question, text, request.limit, request.include_same)
+        box = None if looked.reading is None else looked.reading.box
         passages = self._memory.guidelines.search(text, vector, limit=3) if text and vector is not None else ()
         return SearchAnswer(
-            cases=tuple(self._similar(hit, query.box if query else None) for hit in hits),
+            cases=tuple(replace(self._similar(hit, box), sentence=sentence) for hit, sentence in answers),
             passages=tuple(quote_passage(p, request.finding or text) for p in passages),
-            abstain_reasons=tuple(reasons),
-            provenance=self._provenance(digest),
+            abstain_reasons=looked.reasons,
+            provenance=self._provenance(looked.digest),
+            coverage=tuple(covered(f, counts[f]) for f in dict.fromkeys(w.finding for w in question)),
         )
+
+    def _query(
+        self, request: SearchRequest, reading: FilmReading | None, vector: np.ndarray | None, asked: int
+    ) -> CaseQuery:
+        """The search for `asked` cases by what of the request can be used."""
+        by_film: dict[str, Any] = {}
+        if reading is not None:
+            region = None if request.region is None else self._region(reading, request.region)
+            by_film = {"box": reading.box, "region": region, "probabilities": self._chances(reading)}
+        return CaseQuery(
+            tenant=request.tenant,
+            text_vector=vector,
+            text=request.text.strip() or None,
+            exclude_patient=request.patient,
+            finding=(request.finding, Polarity.POSITIVE) if request.finding else None,
+            limit=asked,
+            prefetch=max(asked, LEAST_PREFETCH),
+            **by_film,
+        )
+
+    def _region(self, reading: FilmReading, box: Box) -> tuple[str, np.ndarray]:
+        """The box as zone and vector; BadWeights for a model that has no regions."""
+        region = region_of(reading, box)
+        if region is None:
+            raise BadWeights("the model folder has no regions.json: this model finds no regions")
+        return region
+
+    def _chances(self, reading: FilmReading) -> Mapping[str, float]:
+        """Calibrated probability of each finding."""
+        return dict(zip(FINDINGS, self._reader.calibration.probabilities(reading.probabilities).tolist(), strict=True))
+
+    def _look(self, request: SearchRequest) -> _Looked:
+        """The film of a search as it may be used."""
+        if request.film is None:
+            return _Looked(None, (), "")
+        film = self.decode(request.film)
+        reading = self._reader.encoder.read(film)
+        reasons = self._reader.gate.judge(film, reading).reasons
+        return _Looked(None if reasons else reading, reasons, film.digest)
 
     def steer(self, request: SteerRequest) -> SteerAnswer:
         """What moving a film along a concept does to its findings, or reasons why the film is turned away.
@@ -387,7 +358,7 @@ class RadiographService:
         axes = tuple(AxisUncertainty(int(j), names[j], float(reading.box.radius[j])) for j in order)
         return Uncertainty(radius, axes, float(reading.spread[index]))
 
-    def _evidence(self, reading: FilmReading, request: DraftRequest, decisions: Mapping[str, Decision]) -> _Evidence:
+    def _evidence(self, reading: FilmReading, request: DraftRequest, decisions: Mapping[str, Decision]) -> Evidence:
         """What to search with: the film's box, and the reader's words or else the names of what the film shows."""
         text = " ".join(t for t in (request.prompt.strip(), request.indication.strip()) if t)
         shown = [f for f, d in decisions.items() if d.present and f != NO_FINDING] or [NO_FINDING]
@@ -397,8 +368,11 @@ class RadiographService:
             mean = np.mean([self._memory.finding_vectors[f] for f in shown], axis=0)
             vector = (mean / np.linalg.norm(mean)).astype(np.float32)
         words = text or ", ".join(shown)
-        base = CaseQuery(request.tenant, reading.box, vector, words, exclude_patient=request.patient)
-        return _Evidence(self._memory, base)
+        base = CaseQuery(
+            request.tenant, reading.box, vector, words, request.patient, probabilities=self._chances(reading)
+        )
+        axes = FilmAxes(self._reader.calibration.axis_names, self._reader.encoder.finding_weights)
+        return Evidence(self._memory, base, decisions, axes, self._reader.relevance)
 
     def _abstained(self, film: Film, lateral: str | None, verdict: Verdict) -> Draft:
         return Draft(
@@ -428,10 +402,3 @@ class RadiographService:
             view_fusion=views.digest if lateral and views else None,
             concepts=concepts.digest if concepts else None,
         )
-
-
-def similar_case(hit: CaseHit) -> SimilarCase:
-    """A hit as the answer shows it."""
-    excerpt = hit.case.text if len(hit.case.text) <= EXCERPT else hit.case.text[: EXCERPT - 1].rsplit(" ", 1)[0] + "…"
-    labels = hit.case.labels(Polarity.POSITIVE)
-    return SimilarCase(str(hit.case.id), hit.score, hit.box_overlap, labels, excerpt, hit.case.film)

@@ -35,12 +35,14 @@ from rag_service.calibration import load_calibration
 from rag_service.gate import load_gate
 from rag_service.imaging.decode_pool import DecodePool
 from rag_service.imaging.normalise import PREPROCESSING
+from rag_service.memory import Memory, store_errors
 from rag_service.models import text
 from rag_service.models.concepts import load_concepts
 from rag_service.models.encoder import FilmEncoder, load_encoder
 from rag_service.models.text import TextEncoder, load_text_encoder
+from rag_service.relevance import load_relevance
 from rag_service.report.labeler import NAME_VERSION as LABELER
-from rag_service.service import Memory, RadiographService, Reader, store_errors
+from rag_service.service import RadiographService, Reader
 from rag_service.settings import Settings
 from rag_service.site import load_site
 from rag_service.views import load_views
@@ -97,7 +99,7 @@ def open_collections(store: KnowledgeStore, plan: Layout) -> None:
 
 
 def build_reader(settings: Settings) -> Reader:
-    """Encoder, calibration, gate, fusion of views and concepts from the model folder, every digest checked."""
+    """Encoder, calibration, gate, fusion of views, concepts and relevance gate from the model folder, every digest checked."""
     import torch
 
     if settings.torch_threads:
@@ -108,7 +110,8 @@ def build_reader(settings: Settings) -> Reader:
     if settings.site_calibration:
         calibration = load_site(Path(settings.site_calibration), encoder.record.id).over(calibration)
     gate, views = load_gate(folder, encoder.record.id), load_views(folder, encoder.record.id)
-    return Reader(encoder, calibration, gate, views, load_concepts(folder, encoder.record.id))
+    concepts, relevance = load_concepts(folder, encoder.record.id), load_relevance(folder, encoder.record.id)
+    return Reader(encoder, calibration, gate, views, concepts, relevance)
 
 
 def build_memory(store: KnowledgeStore, encoder: FilmEncoder, encode: TextEncoder) -> Memory:
@@ -120,6 +123,7 @@ def build_memory(store: KnowledgeStore, encoder: FilmEncoder, encode: TextEncode
     known, vectors = _passage_vectors(store, sorted(passages))
     return Memory(
         store=store,
+        names=VectorNames.of(plan.cases),
         cases=CaseSearch(store, VectorNames.of(plan.cases)),
         guidelines=GuidelineSearch(tuple(passages[i] for i in known), vectors, text.NAME),
         passages=passages,

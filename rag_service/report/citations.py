@@ -62,9 +62,9 @@ def entails(sentence: CaseSentence, decision: Decision) -> bool:
     )
 
 
-def speaks_of_this_film_only(text: str) -> bool:
-    """No comparison, no blanked word, no number, no advice, and not too long to be one statement."""
-    if len(text.split()) > MAX_WORDS or deidentification_marks(text) or comparison_words(text):
+def speaks_of_this_film_only(text: str, prior: bool = False) -> bool:
+    """No comparison (but with a `prior` film), no blanked word, no number, no advice, and not too long to be one statement."""
+    if len(text.split()) > MAX_WORDS or deidentification_marks(text) or (not prior and comparison_words(text)):
         return False
     return _NOT_ON_THE_FILM.search(text) is None
 

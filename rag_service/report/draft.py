@@ -52,12 +52,28 @@ class Citation:
 
 
 @dataclass(frozen=True)
+class SeparatingAxis:
+    """One axis that tells a film from a case: its index, what it predicts best, how far the film's centre lies above the
+    case's in latent units, and what that adds to the finding's logit.
+    """
+
+    axis: int
+    name: str
+    difference: float
+    logit: float
+
+
+@dataclass(frozen=True)
 class CounterEvidence:
-    """A similar case that says the opposite."""
+    """A similar case that says the opposite, the words that say it with their span in its text, and the axes that separate the
+    two films most; no axes where the case has no film.
+    """
 
     id: str
     similarity: float
     quote: str
+    span: tuple[int, int]
+    separating_axes: tuple[SeparatingAxis, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,9 +109,26 @@ class NotAssessed:
 
 
 @dataclass(frozen=True)
+class MatchedSentence:
+    """The sentence of a case that answers a question best: `quote` equals text[span[0]:span[1]] of the case, exactly.
+
+    `finding` to `location` are what it says of what was asked; all None where the question names no finding, or the case states
+    none that it names, and the sentence only shares its words.
+    """
+
+    quote: str
+    span: tuple[int, int]
+    finding: str | None = None
+    polarity: Polarity | None = None
+    laterality: Laterality | None = None
+    location: str | None = None
+
+
+@dataclass(frozen=True)
 class SimilarCase:
-    """A prior study near this film. `score` is the fused rank score; `film_url` is None where no film is stored;
-    `shared_concepts` are at work in both films, None where there are not two films to compare.
+    """A prior study near this film. `score` is the search's own; `film_url` is None where no film is stored;
+    `shared_concepts` are at work in both films, None where there are not two films to compare; `sentence` answers the question
+    that was asked in words, None where none was, or no sentence does.
     """
 
     id: str
@@ -105,14 +138,16 @@ class SimilarCase:
     excerpt: str
     film_url: str | None
     shared_concepts: tuple[str, ...] | None = None
+    sentence: MatchedSentence | None = None
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """How many cases of the knowledge base state a finding."""
+    """How many cases that the asker may see state a finding; `warning` says so in words where they are few."""
 
     label: str
     cases: int
+    warning: str | None = None
 
 
 @dataclass(frozen=True)
@@ -156,12 +191,15 @@ class Draft:
 
 @dataclass(frozen=True)
 class SearchAnswer:
-    """Similar cases for a film, words, or both, and passages of guidelines for the words."""
+    """Similar cases for a film, words, or both, and passages of guidelines for the words; `coverage` of the findings asked
+    for.
+    """
 
     cases: tuple[SimilarCase, ...]
     passages: tuple[Citation, ...]
     abstain_reasons: tuple[str, ...]
     provenance: Provenance
+    coverage: tuple[Coverage, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As `Draft.to_json`."""

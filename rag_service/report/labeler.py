@@ -126,9 +126,20 @@ def _raise(best: dict[str, Polarity], finding: str, polarity: Polarity) -> None:
 
 def comparison_words(text: str) -> tuple[str, ...]:
     """The words of a text that presuppose an earlier film ("new", "unchanged", "since prior"), as written, in order."""
+    return tuple(text[start:end] for start, end in comparison_spans(text))
+
+
+def comparison_spans(text: str) -> tuple[tuple[int, int], ...]:
+    """Where those words stand: (start, end) in characters, in order and apart."""
     words = tokens(text)
     hits = _comparison_trie().scan([w.word for w in words])
-    return tuple(text[words[h.first].start : words[h.last - 1].end] for h in hits)
+    return tuple((words[h.first].start, words[h.last - 1].end) for h in hits)
+
+
+@cache
+def shared_labeler() -> Labeler:
+    """One labeler for all who ask."""
+    return Labeler()
 
 
 @cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from knowledge_base.findings import Polarity
@@ -23,6 +23,7 @@ _SILENCE: Final = {
     "too_few_cases_to_calibrate": "too few calibration films show it",
     "not_reliable_enough": "the model does not tell it apart well enough",
     "no_case_sentence_passes_the_citation_gate": "no similar case says it in words that fit this film",
+    "no_case_is_near_enough": "the cases that say it are too unlike this film to stand for it",
 }
 
 
@@ -54,11 +55,19 @@ def _drafted(draft: Draft, source: Callable[[Citation], str]) -> Iterator[str]:
         for item in draft.not_assessed:
             flagged = f" (possible, p {item.p:.2f})" if item.possible and item.p is not None else ""
             yield _wrap(f"{item.label}{flagged}: {_SILENCE.get(item.reason, item.reason)}", 2, hanging=4)
+    yield from _coverage([c.warning for c in draft.coverage if c.warning])
     yield ""
     yield "SIMILAR CASES"
     for case in draft.similar_cases[:5]:
         overlap = "" if case.box_overlap is None else f"  overlap {case.box_overlap:.2f}"
         yield f"  {case.id[:8]}{overlap}  {', '.join(case.labels) or 'no finding labelled'}"
+
+
+def _coverage(warnings: Sequence[str]) -> Iterator[str]:
+    if warnings:
+        yield ""
+        yield "FEW CASES TO GO BY"
+        yield from (_wrap(warning, 2) for warning in warnings)
 
 
 def _finding(number: int, finding: Finding, source: Callable[[Citation], str]) -> Iterator[str]:
@@ -73,6 +82,9 @@ def _finding(number: int, finding: Finding, source: Callable[[Citation], str]) -
     if finding.polarity is not Polarity.NEGATIVE:
         for counter in finding.counter_evidence[:1]:
             yield _wrap(f"but case {counter.id[:8]} looks alike and says: “{counter.quote}”", 6, hanging=4)
+            if counter.separating_axes:
+                apart = ", ".join(f"{a.name} {a.difference:+.2f}" for a in counter.separating_axes)
+                yield _wrap(f"what tells them apart: {apart}", 10, hanging=4)
 
 
 def _place(finding: Finding) -> str:

@@ -1,4 +1,4 @@
-"""Chooses, among the sentences of retrieved cases that pass the citation gate, the best supported one."""
+"""Chooses, among the case sentences that pass the citation gate, the best supported one, and what speaks against it."""
 
 from __future__ import annotations
 
@@ -7,94 +7,108 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from knowledge_base.case_sentences import Support, Wanted
+from knowledge_base.duplicates import is_repeated
+from knowledge_base.findings import Polarity
 from knowledge_base.records import CaseSentence
 from knowledge_base.search import CaseHit
 from rag_service.report.citations import MAX_EXTRA_WORDS, entails, extra_words, holds, speaks_of_this_film_only
+from rag_service.report.comparisons import as_sentence
 from rag_service.report.decisions import Decision
-from rag_service.report.draft import Citation, CounterEvidence
+from rag_service.report.draft import Citation
 
 MAX_CITATIONS: Final = 3
 MAX_COUNTER: Final = 2
 _EXTRA_PENALTY: Final = 0.5
 _SEVERITY_PENALTY: Final = 0.6
 _MENTION_PENALTY: Final = 0.7
+_CLAUSE_PENALTY: Final = 0.5
+"""A clause stands only where no case says it in a sentence of its own, or one far down the list."""
 
 
 @dataclass(frozen=True)
 class Supported:
-    """A sentence that may be said, the case it is quoted from first, and the citations that carry it."""
+    """A sentence that may be said, the case it is quoted from first, and the citations that carry it.
+
+    `said` are its words as the draft says them: a clause gets a capital and a stop.
+    """
 
     sentence: CaseSentence
+    said: str
     citations: tuple[Citation, ...]
     support: float
 
 
-def choose(decision: Decision, decisions: Mapping[str, Decision], hits: Sequence[CaseHit]) -> Supported | None:
-    """The sentence with the most support; None when none passes the gate.
+def wanted_of(decision: Decision) -> Wanted:
+    """What a sentence must state to support a decision, which says something."""
+    assert decision.polarity is not None  # noqa: S101  (the callers' condition, restated for the type checker)
+    return Wanted(decision.label, decision.polarity, decision.laterality)
+
+
+def opposite_of(decision: Decision) -> Wanted:
+    """What a sentence states that contradicts a decision, on any side."""
+    return Wanted(decision.label, Polarity.NEGATIVE if decision.present else Polarity.POSITIVE)
+
+
+def choose(
+    decision: Decision, decisions: Mapping[str, Decision], found: Sequence[Support], prior: bool = False
+) -> Supported | None:
+    """The sentence with the most support; None when none passes the gate. With a `prior` film, further cases may be cited in words
+    that compare; what is said compares nothing, as no change is measured.
 
     Cases that say the same words add up, each weighed by 1/rank; words the labeler does not read, a degree of severity and
-    further mentions count against a sentence, since the image does not carry them.
+    further mentions count against a sentence, since the image does not carry them, and so does being but a clause.
     """
-    groups: dict[str, list[tuple[CaseHit, CaseSentence]]] = {}
-    for hit in hits:
-        for sentence in hit.case.sentences:
-            if holds(sentence, decision, decisions) and extra_words(sentence) <= MAX_EXTRA_WORDS:
-                groups.setdefault(_key(sentence.text), []).append((hit, sentence))
+    groups: dict[str, list[Support]] = {}
+    for support in found:
+        if holds(support.sentence, decision, decisions) and extra_words(support.sentence) <= MAX_EXTRA_WORDS:
+            groups.setdefault(_key(support.sentence.text), []).append(support)
     if not groups:
         return None
-    rank = {hit.case.id: index + 1 for index, hit in enumerate(hits)}
-    scored = {k: sum(1 / rank[h.case.id] for h, _ in g) * _quality(g[0][1]) for k, g in groups.items()}
+    scored = {k: sum(1 / s.rank for s in group) * _quality(group[0]) for k, group in groups.items()}
     best = min(groups, key=lambda k: (-scored[k], len(k), k))
-    return Supported(groups[best][0][1], _citations(decision, groups[best], hits), scored[best])
+    implying = [s for s in found if entails(s.sentence, decision) and speaks_of_this_film_only(s.sentence.text, prior)]
+    cited = nearest([*_one_each(groups[best]), *_one_each(implying)], MAX_CITATIONS)
+    first = groups[best][0]
+    said = first.sentence.text if first.whole else as_sentence(first.sentence.text)
+    return Supported(first.sentence, said, tuple(_citation(s, decision) for s in cited), scored[best])
 
 
-def counter_evidence(decision: Decision, hits: Sequence[CaseHit]) -> tuple[CounterEvidence, ...]:
-    """The nearest of `hits` with a sentence that says the opposite of the decision, at most two."""
-    found: list[CounterEvidence] = []
-    for hit in hits:
-        opposite = next((s for s in hit.case.sentences if _contradicts(s, decision)), None)
-        if opposite is not None:
-            found.append(CounterEvidence(str(hit.case.id), similarity(hit), opposite.text))
-        if len(found) == MAX_COUNTER:
-            break
-    return tuple(found)
+def nearest(found: Sequence[Support], limit: int) -> tuple[Support, ...]:
+    """The first `limit` that are from studies of their own."""
+    kept: list[Support] = []
+    for support in found:
+        if len(kept) < limit and not is_repeated(support.hit, [s.hit for s in kept]):
+            kept.append(support)
+    return tuple(kept)
 
 
 def similarity(hit: CaseHit) -> float:
-    """Overlap of the two films' boxes where there is one, else the fused rank score; both in [0, 1]."""
+    """Overlap of the two films' boxes where there is one, else the score of the search."""
     return hit.score if hit.box_overlap is None else hit.box_overlap
 
 
-def _contradicts(sentence: CaseSentence, decision: Decision) -> bool:
-    return any(m.finding == decision.label and _opposed(m.polarity, decision) for m in sentence.mentions)
+def _citation(support: Support, decision: Decision) -> Citation:
+    sentence, case = support.sentence, str(support.hit.case.id)
+    implied = entails(sentence, decision)
+    return Citation("case", case, sentence.text, sentence.span, similarity(support.hit), implied)
 
 
-def _opposed(polarity: str, decision: Decision) -> bool:
-    return polarity == ("negative" if decision.present else "positive")
+def _one_each(found: Sequence[Support]) -> list[Support]:
+    """The first of each case."""
+    first: dict[int, Support] = {}
+    for support in found:
+        first.setdefault(support.rank, support)
+    return list(first.values())
 
 
-def _citations(
-    decision: Decision, group: Sequence[tuple[CaseHit, CaseSentence]], hits: Sequence[CaseHit]
-) -> tuple[Citation, ...]:
-    """The cases that say these words, then others whose own sentence implies the same."""
-    cited = {hit.case.id: (hit, sentence) for hit, sentence in reversed(group)}
-    ordered = [cited[h.case.id] for h in hits if h.case.id in cited]
-    for hit in hits:
-        if len(ordered) >= MAX_CITATIONS:
-            break
-        other = next((s for s in hit.case.sentences if entails(s, decision) and speaks_of_this_film_only(s.text)), None)
-        if hit.case.id not in cited and other is not None:
-            ordered.append((hit, other))
-    return tuple(
-        Citation("case", str(h.case.id), s.text, s.span, similarity(h), entails(s, decision))
-        for h, s in ordered[:MAX_CITATIONS]
-    )
-
-
-def _quality(sentence: CaseSentence) -> float:
+def _quality(support: Support) -> float:
+    sentence = support.sentence
     quality = _EXTRA_PENALTY ** extra_words(sentence)
     if any(m.severity for m in sentence.mentions):
         quality *= _SEVERITY_PENALTY
+    if not support.whole:
+        quality *= _CLAUSE_PENALTY
     return float(quality * _MENTION_PENALTY ** (len({m.finding for m in sentence.mentions}) - 1))
 
 

@@ -14,8 +14,11 @@ import torch
 from numpy.typing import NDArray
 
 from rag_service.calibration import load_calibration
+from rag_service.datasets import openi
+from rag_service.models import text
 from rag_service.models.catalogue import load_record
 from rag_service.models.encoder import load_encoder
+from rag_service.models.starter import load_starter
 from rag_service.models.text import load_text_encoder
 from rag_service.training import heads
 from rag_service.training.calibrate import CorpusReader
@@ -23,6 +26,7 @@ from rag_service.training.card import write_card
 from rag_service.training.complete import complete
 from rag_service.training.concepts import make_concepts
 from rag_service.training.corpus import Corpus, build
+from rag_service.training.evidence_gate import fit_relevance
 from rag_service.training.export import export
 from rag_service.training.loop import CHECKPOINT, PLANS, Plan, Trainer, text_vectors
 from rag_service.training.pretrain import Pretrainer, PretrainPlan
@@ -64,7 +68,17 @@ def _pack(options: argparse.Namespace) -> int:
     record = export(checkpoint, plan.architecture(corpus.tag_names), options.version, options.out, options.blend)
     print(f"{record.id}  sha256 {record.sha256}")
     complete(CorpusReader(load_encoder(options.out), corpus), _texts(corpus, options), options.out)
+    _evidence_gate(options)
     return _make_concepts(options, Recipe())
+
+
+def _evidence_gate(options: argparse.Namespace) -> int:
+    cases = load_starter(options.out, load_record(options.out).id, text.NAME)
+    gate = fit_relevance(cases, openi.films(options.data / "openi"))
+    gate.save(options.out)
+    least = ", ".join(f"{polarity} from {overlap:.2f}" for polarity, overlap in gate.least.items())
+    print(f"a case is evidence by its box overlap: {least} ({gate.sample})")
+    return 0
 
 
 def _concepts(options: argparse.Namespace) -> int:
@@ -92,6 +106,7 @@ _TASKS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "encoder": _encoder,
     "pack": _pack,
     "concepts": _concepts,
+    "evidence-gate": _evidence_gate,
     "card": _card,
 }
 
@@ -125,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
         "task",
         choices=tuple(_TASKS),
         help="pretrain the trunk on films alone; train the network; export, calibrate and pack all that ships; "
-        "train and name the sparse concepts again; write the card",
+        "train and name the sparse concepts again; choose the relevance gate again; write the card",
     )
     parser.add_argument("--data", type=Path, required=True, help="folder holding openi/, nih/, ...")
     parser.add_argument("--work", type=Path, default=Path("build/training"), help="checkpoints, cache and log")
