@@ -17,6 +17,7 @@ from uuid import UUID
 
 from qdrant_client import QdrantClient, models
 
+from knowledge_base.breaker import Breaker
 from knowledge_base.errors import CollectionMissing, StoreError, StoreProtocolError, StoreUnavailable
 from knowledge_base.fusion import cut_ties
 from knowledge_base.places import Places
@@ -85,9 +86,9 @@ def connect(
 class ServerStore:
     """`KnowledgeStore` over a `QdrantClient` whose timeout is `read_seconds`.
 
-    A read that fails within half its budget is asked once more; a write is not. `local` says that the client is
-    qdrant-client's local mode, which has no payload indexes and wants one caller at a time. `spread` holds for
-    collections that this store makes.
+    A read that fails at once is asked once more; a write is not. A store that failed five times in a row is left alone for
+    two seconds (see `Breaker`). `local` says that the client is qdrant-client's local mode, which has no payload indexes
+    and wants one caller at a time. `spread` holds for collections that this store makes.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class ServerStore:
         self._turn: AbstractContextManager[Any] = threading.RLock() if local else nullcontext()
         self._opened: dict[str, Opened] = {}
         self._closed = False
+        self._breaker = Breaker()
 
     def open(self, schema: CollectionSchema, manifest: IndexManifest) -> None:
         """See `KnowledgeStore.open`."""
@@ -349,7 +351,10 @@ class ServerStore:
         """For each question and its limit, ids and scores."""
         schema = self._opened[collection].schema
         place, keys = self._aim(collection, scope.condition().values)
-        queries = [make_query(n, confined(schema, scope, n.filter), scope, limit, keys) for n, limit in asked]
+        queries = [
+            make_query(n, confined(schema, scope, n.filter), scope, limit, keys, exact=self._local)
+            for n, limit in asked
+        ]
         answers = self._read(collection, lambda: self._client.query_batch_points(place, queries))
         if len(answers) != len(queries):
             raise StoreProtocolError(f"the store answered {len(answers)} of {len(queries)} questions")
@@ -406,12 +411,12 @@ class ServerStore:
         return dict(sorted((str(hit.value), int(hit.count)) for hit in answer.hits if hit.count))
 
     def _read(self, collection: str | None, ask: Callable[[], T]) -> T:
-        """Ask; once more when the failure came quickly enough to leave time for it."""
+        """Ask; once more when the failure came so soon that both fit into the budget."""
         began = time.monotonic()
         try:
             return self._write(collection, ask)
         except StoreUnavailable:
-            if self._closed or time.monotonic() - began > self._read_seconds / 2:
+            if self._closed or time.monotonic() - began > self._read_seconds / 10:
                 raise
             return self._write(collection, ask)
 
@@ -419,5 +424,5 @@ class ServerStore:
         """Ask once, errors mapped."""
         if self._closed:
             raise StoreUnavailable("this store has been closed")
-        with self._turn, mapped_errors(collection):
+        with self._turn, self._breaker.guard(), mapped_errors(collection):
             return ask()

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from collections.abc import Iterator
 from uuid import UUID
 
 import numpy as np
@@ -19,61 +15,12 @@ from knowledge_base.schema import IndexManifest, cases_schema
 from knowledge_base.server import ServerStore, connect
 from knowledge_base.server_layout import Opened
 from knowledge_base.store import Nearest, Point, Scope
+from tests.integration.qdrant_stub import NOTHING_THERE, Answer, Server, collection_info, result
 
 SCHEMA = cases_schema("box@1", "mini@1", box_dimension=4, text_dimension=6)
 MANIFEST = IndexManifest("box@1", "mini@1", "film@1", "labeler@1", 4, 6)
 PUBLIC = Scope("public")
 SOME_ID = UUID("11111111-1111-5111-8111-111111111111")
-Answer = tuple[int, dict[str, str], bytes]
-
-
-class Server:
-    """An HTTP server whose answers the test chooses."""
-
-    def __init__(self) -> None:
-        self.answer: Callable[[str, str], Answer] = lambda method, path: (500, {}, b"")
-        self.asked: list[str] = []
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def reply(self) -> None:
-                self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                outer.asked.append(f"{self.command} {self.path.split('?')[0]}")
-                status, headers, body = outer.answer(self.command, self.path)
-                self.send_response(status)
-                for name, value in {"Content-Length": str(len(body)), **headers}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(body)
-
-            def do_GET(self) -> None:
-                self.reply()
-
-            def do_POST(self) -> None:
-                self.reply()
-
-            def do_PUT(self) -> None:
-                self.reply()
-
-            def log_message(self, *args: Any) -> None:
-                return
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._http.serve_forever, args=[0.02])
-        self._thread.start()
-        self.url = f"http://127.0.0.1:{self._http.server_port}"
-
-    def always(self, status: int, body: bytes = b"", **headers: str) -> None:
-        self.answer = lambda method, path: (status, headers, body)
-
-    def stop(self) -> None:
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join()
-
-
-def result(value: object) -> bytes:
-    return json.dumps({"time": 0.0, "status": "ok", "result": value}).encode()
 
 
 @pytest.fixture
@@ -183,22 +130,6 @@ def test_fewer_lists_or_vectors_than_asked_are_a_protocol_error(server: Server, 
     server.always(200, result({"points": [{**record, "id": 17}], "next_page_offset": None}))
     with pytest.raises(StoreProtocolError, match="no UUID"):
         store.ids("cases", PUBLIC)
-
-
-NOTHING_THERE = {"/aliases": {"aliases": []}, "/collections": {"collections": []}}
-
-
-def collection_info(metadata: object, *indexed: str) -> dict[str, Any]:
-    optimizer = {"deleted_threshold": 0.2, "vacuum_min_vector_number": 1000, "default_segment_number": 0}
-    config = {
-        "params": {},
-        "hnsw_config": {"m": 16, "ef_construct": 100, "full_scan_threshold": 10000},
-        "optimizer_config": {**optimizer, "flush_interval_sec": 5},
-        "metadata": metadata,
-    }
-    indexes = {key: {"data_type": "keyword", "points": 0} for key in indexed}
-    status = {"status": "green", "optimizer_status": "ok", "segments_count": 1}
-    return {**status, "config": config, "payload_schema": indexes}
 
 
 def test_a_new_collection_is_made_with_its_layout_and_its_missing_indexes(server: Server) -> None:
