@@ -45,6 +45,7 @@ from knowledge_base.server_wire import (
 from knowledge_base.store import (
     EVERYTHING,
     FACET_LIMIT,
+    PUBLIC,
     Fetched,
     Filter,
     HasId,
@@ -118,6 +119,8 @@ class ServerStore:
         self._index(schema, place)
         keys = self._read(None, lambda: shard_keys(self._client, place)) if divided(config) else None
         self._opened[schema.name] = Opened(schema, place, keys)
+        if keys is not None:
+            self._ensure_shards(schema.name, PUBLIC)
 
     def manifest(self, collection: str) -> IndexManifest | None:
         """See `KnowledgeStore.manifest`."""
@@ -294,15 +297,19 @@ class ServerStore:
 
     def _ensure_shards(self, collection: str, tenant: str) -> None:
         """Shards for a tenant; another process that is quicker is no error."""
-        if self._aim(collection, [tenant])[1] == [tenant]:
+        if self._has_shards(collection, tenant):
             return
         place, spread = self._opened[collection].place, self._spread
         create = partial(self._client.create_shard_key, place, tenant, spread.shards, spread.replicas)
         try:
             self._write(collection, partial(create, timeout=_WRITE_SECONDS))
         except StoreProtocolError:
-            if self._aim(collection, [tenant])[1] != [tenant]:
+            if not self._has_shards(collection, tenant):
                 raise
+
+    def _has_shards(self, collection: str, tenant: str) -> bool:
+        self._aim(collection, [tenant])
+        return tenant in (self._opened[collection].keys or ())
 
     def _places(self) -> Places:
         return self._read(None, lambda: read_places(self._client))

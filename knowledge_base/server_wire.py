@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 from uuid import UUID
 
+import grpc
 import httpx
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,23 @@ from knowledge_base.store import Between, Condition, Filter, HasId, Match, Match
 
 _BUSY: Final = frozenset({408, 429, 500, 502, 503, 504, 507})
 _BARRED: Final = frozenset({401, 403})
+_CODES: Final = grpc.StatusCode
+_GRPC_BUSY: Final = frozenset(
+    {
+        _CODES.UNAVAILABLE,
+        _CODES.DEADLINE_EXCEEDED,
+        _CODES.RESOURCE_EXHAUSTED,
+        _CODES.ABORTED,
+        _CODES.CANCELLED,
+        _CODES.INTERNAL,
+        _CODES.UNKNOWN,
+    }
+)
+_GRPC_BARRED: Final = frozenset({_CODES.UNAUTHENTICATED, _CODES.PERMISSION_DENIED})
+_OVERSAMPLING: Final = 4.0
+"""How many times the limit is found by the copies, then scored again on the originals."""
+_BREADTH: Final = 128
+"""Candidates kept while a graph is walked (ef)."""
 _DISTANCES: Final = {"Cosine": models.Distance.DOT, "Euclid": models.Distance.EUCLID}
 
 
@@ -38,10 +56,26 @@ def mapped_errors(collection: str | None = None) -> Iterator[None]:
         if isinstance(error.source, httpx.HTTPError | OSError):
             raise StoreUnavailable("the store does not answer") from error
         raise StoreProtocolError("the store's answer has the wrong form") from error
+    except grpc.RpcError as error:
+        raise _grpc_failure(error, collection) from error
     except (QdrantException, httpx.HTTPError) as error:
         raise StoreUnavailable("the store does not answer") from error
     except (json.JSONDecodeError, UnicodeDecodeError, ValidationError, AssertionError) as error:
         raise StoreProtocolError("the store's answer has the wrong form") from error
+
+
+def _grpc_failure(error: Any, collection: str | None) -> Exception:
+    """A failure over gRPC, by its status code (grpc.github.io/grpc/core/md_doc_statuscodes.html)."""
+    code = error.code()
+    if "No space left" in str(error.details()) or "OutOfDisk" in str(error.details()):
+        return DiskLow("the store's disk is full")
+    if code is grpc.StatusCode.NOT_FOUND and collection is not None:
+        return CollectionMissing(collection)
+    if code in _GRPC_BARRED:
+        return StoreUnavailable("the store refuses this key")
+    if code in _GRPC_BUSY:
+        return StoreUnavailable("the store does not answer")
+    return StoreProtocolError(f"the store answers {code.name}")
 
 
 def _unexpected(error: UnexpectedResponse, collection: str | None) -> Exception:
@@ -58,8 +92,17 @@ def _unexpected(error: UnexpectedResponse, collection: str | None) -> Exception:
 
 
 def vector_params(schema: CollectionSchema) -> dict[str, models.VectorParams]:
-    """The dense vectors of a collection to be made."""
-    return {n: models.VectorParams(size=v.size, distance=_DISTANCES[v.distance]) for n, v in schema.dense.items()}
+    """The dense vectors of a collection to be made: originals on the disk, copies of 8 bits a value in memory."""
+    copies = models.ScalarQuantizationConfig(type=models.ScalarType.INT8, always_ram=True)
+    return {
+        n: models.VectorParams(
+            size=v.size,
+            distance=_DISTANCES[v.distance],
+            on_disk=True,
+            quantization_config=models.ScalarQuantization(scalar=copies),
+        )
+        for n, v in schema.dense.items()
+    }
 
 
 def sparse_params(schema: CollectionSchema) -> dict[str, models.SparseVectorParams]:
@@ -94,19 +137,32 @@ def _condition(wanted: Condition) -> models.FieldCondition | models.HasIdConditi
 
 
 def make_query(
-    nearest: Nearest, within: Filter, scope: Scope, limit: int, keys: list[int | str] | None = None
+    nearest: Nearest,
+    within: Filter,
+    scope: Scope,
+    limit: int,
+    keys: list[int | str] | None = None,
+    *,
+    exact: bool = False,
 ) -> models.QueryRequest:
     """One ranked list to ask for, `within` its confined filter; sparse weights count over the points in scope.
 
-    `keys` are the shards to ask where a collection is divided by tenant.
+    `keys` are the shards to ask where a collection is divided by tenant. `exact` says that the client searches without
+    graphs and copies, as its local mode does.
     """
-    sparse = isinstance(nearest.vector, SparseVector)
-    corpus = models.IdfCorpusParams(corpus=make_filter(Filter(must=(scope.condition(),))))
+    if isinstance(nearest.vector, SparseVector):
+        corpus = models.IdfCorpusParams(corpus=make_filter(Filter(must=(scope.condition(),))))
+        params = models.SearchParams(idf=corpus)
+    elif exact:
+        params = None
+    else:
+        again = models.QuantizationSearchParams(rescore=True, oversampling=_OVERSAMPLING)
+        params = models.SearchParams(hnsw_ef=_BREADTH, quantization=again)
     return models.QueryRequest(
         query=_vector(nearest.vector),
         using=nearest.vector_name,
         filter=make_filter(within),
-        params=models.SearchParams(idf=corpus) if sparse else None,
+        params=params,
         limit=limit,
         with_payload=False,
         with_vector=False,
