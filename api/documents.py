@@ -12,7 +12,7 @@ from api.problems import MEDIA_TYPE
 from api.schemas import NotReadyBody, ProblemBody
 from api.uploads import FILM_PART, FORM, LATERAL_PART, RAW_FILMS
 from knowledge_base.findings import FINDINGS
-from rag_service.requests import MAX_ALPHA, MAX_LIMIT, MAX_TEXT
+from rag_service.requests import MAX_ALPHA, MAX_LIMIT, MAX_TEXT, REGION
 
 _TEXT: Final = {"type": "string", "maxLength": MAX_TEXT}
 _FILM: Final = {"type": "string", "format": "binary", "description": "One DICOM, PNG or JPEG film."}
@@ -70,6 +70,17 @@ SEARCH_BODY: Final[dict[str, Any]] = {
                     "text": {**_TEXT, "description": "Words to search for."},
                     "finding": {"type": "string", "enum": list(FINDINGS), "description": "Keep to cases stating it."},
                     "limit": {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": 10},
+                    "region": {
+                        "type": "string",
+                        "pattern": REGION,
+                        "description": "A box on the film whose like is looked for: x_min,y_min,x_max,y_max, fractions of it.",
+                    },
+                    "include_same": {
+                        "type": "string",
+                        "enum": ["true", "false"],
+                        "default": "false",
+                        "description": "Whether the film itself may be an answer.",
+                    },
                 },
             },
             "example": {"text": "small right effusion", "finding": "Pleural Effusion", "limit": 5},

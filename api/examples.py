@@ -19,6 +19,18 @@ _SIMILAR: Final[dict[str, Any]] = {
     "excerpt": _EFFUSION,
     "film_url": None,
     "shared_concepts": ["pleural effusion, right"],
+    "sentence": None,
+}
+_ANSWERING: Final[dict[str, Any]] = {
+    **_SIMILAR,
+    "sentence": {
+        "quote": _EFFUSION,
+        "span": [0, 40],
+        "finding": "Pleural Effusion",
+        "polarity": "positive",
+        "laterality": "right",
+        "location": None,
+    },
 }
 _CONCEPT: Final[dict[str, Any]] = {"name": "pleural effusion, right", "activation": 3.4, "index": 17}
 _PROVENANCE: Final[dict[str, Any]] = {
@@ -49,7 +61,13 @@ _FINDING: Final[dict[str, Any]] = {
         {"kind": "case", "id": CASE_ID, "quote": _EFFUSION, "span": [0, 40], "similarity": 0.87, "entails": True}
     ],
     "counter_evidence": [
-        {"id": "2c1e0a5b-77b4-5f0d-9d43-3a1b5d8c6e20", "similarity": 0.61, "quote": "No pleural effusion."}
+        {
+            "id": "2c1e0a5b-77b4-5f0d-9d43-3a1b5d8c6e20",
+            "similarity": 0.61,
+            "quote": "No pleural effusion.",
+            "span": [31, 51],
+            "separating_axes": [{"axis": 40, "name": "Pleural Effusion (+)", "difference": 0.84, "logit": 1.2}],
+        }
     ],
     "concepts": [_CONCEPT],
 }
@@ -66,7 +84,10 @@ DRAFT: Final[dict[str, Any]] = {
         "scores": {"radius": -2.7, "knn": 0.6, "mahalanobis": 0.67, "energy": -2.2, "presentation": -9.1},
     },
     "checks": {"views": ["frontal", "lateral"], "every_sentence_cited": True, "near_duplicates_excluded": 0},
-    "coverage": [{"label": "Pleural Effusion", "cases": 412}],
+    "coverage": [
+        {"label": "Pneumothorax", "cases": 3, "warning": "Only 3 cases of Pneumothorax here."},
+        {"label": "Pleural Effusion", "cases": 412, "warning": None},
+    ],
     "provenance": {
         **_PROVENANCE,
         "lateral": "0b1f6d1f2c0f5c7f3a6b1c4de6a0a58d2d0a4a5a1d9c74f7a7e1f3f6a9b2c8d3",
@@ -75,7 +96,7 @@ DRAFT: Final[dict[str, Any]] = {
     "concepts": [_CONCEPT],
 }
 SEARCH: Final[dict[str, Any]] = {
-    "cases": [_SIMILAR],
+    "cases": [_ANSWERING],
     "passages": [
         {
             "kind": "guideline",
@@ -88,6 +109,7 @@ SEARCH: Final[dict[str, Any]] = {
     ],
     "abstain_reasons": [],
     "provenance": _PROVENANCE,
+    "coverage": [{"label": "Pleural Effusion", "cases": 412, "warning": None}],
 }
 STEER: Final[dict[str, Any]] = {
     "abstain_reasons": [],

@@ -21,7 +21,7 @@ from api.startup import OK, Startup
 from api.uploads import FILM_PART, FORM, LATERAL_PART, RAW_FILMS, Form, media_type_of, read_form, read_raw
 from knowledge_base.findings import FINDINGS
 from rag_service.errors import BadRequest
-from rag_service.requests import MAX_LIMIT, PUBLIC, DraftRequest, SearchRequest, SteerRequest
+from rag_service.requests import MAX_LIMIT, PUBLIC, DraftRequest, SearchRequest, SteerRequest, read_region
 
 OPERATIONS_TAG: Final = "operations"
 _DRAFT_FILMS: Final = frozenset({FILM_PART, LATERAL_PART})
@@ -29,7 +29,7 @@ _DRAFT_TEXTS: Final = frozenset({"prompt", "indication"})
 _SEARCH_FILMS: Final = frozenset({FILM_PART})
 _STEER_FILMS: Final = frozenset({FILM_PART})
 _NUMBER: Final = re.compile(r"-?[0-9]{1,6}(\.[0-9]{1,6})?")
-_SEARCH_TEXTS: Final = frozenset({"text", "finding", "limit"})
+_SEARCH_TEXTS: Final = frozenset({"text", "finding", "limit", "region", "include_same"})
 _STEER_TEXTS: Final = frozenset({"concept", "alpha"})
 _OK: Final[dict[int | str, dict[str, Any]]] = {200: documents.answer("As described.")}
 
@@ -76,7 +76,7 @@ def use_cases(settings: ApiSettings, metrics: Metrics) -> APIRouter:
         openapi_extra={"requestBody": documents.SEARCH_BODY},
     )  # fmt: skip
     async def search(request: Request) -> Response:
-        """By a film, by words, or by both."""
+        """By a film, by a region of it, by words, or by film and words."""
         state = _state(request)
         service = state["startup"].service()
         async with state["models"].admit() as ticket:
@@ -193,7 +193,8 @@ async def _search_request(request: Request, max_bytes: int) -> SearchRequest:
         raise UnsupportedUpload(f"accepted is {FORM}")
     form = await read_form(request, _SEARCH_FILMS, _SEARCH_TEXTS, max_bytes)
     film, text = form.films.get(FILM_PART), form.texts.get("text", "")
-    return SearchRequest(film=film, text=text, finding=_finding(form), limit=_limit(form))
+    region = read_region(form.texts["region"]) if "region" in form.texts else None
+    return SearchRequest(film, text, _finding(form), _limit(form), region=region, include_same=_include_same(form))
 
 
 async def _steer_request(request: Request, max_bytes: int) -> SteerRequest:
@@ -224,6 +225,13 @@ def _finding(form: Form) -> str | None:
     if finding is not None and finding not in FINDINGS:
         raise BadRequest(f"finding is not one of {', '.join(FINDINGS)}")
     return finding
+
+
+def _include_same(form: Form) -> bool:
+    given = form.texts.get("include_same", "false")
+    if given not in {"true", "false"}:
+        raise BadRequest("include_same must be true or false")
+    return given == "true"
 
 
 def _limit(form: Form) -> int:

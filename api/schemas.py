@@ -68,12 +68,23 @@ class Citation(Schema):
     entails: bool
 
 
+class SeparatingAxis(Schema):
+    """One axis that tells a film from a case: its index, what it predicts best, and the difference of the centres."""
+
+    axis: int
+    name: str
+    difference: float
+    logit: float = Field(description="What the difference adds to the logit of the finding.")
+
+
 class CounterEvidence(Schema):
-    """A similar case that says the opposite."""
+    """A similar case that says the opposite, and the axes that separate the two films most."""
 
     id: str
     similarity: float
     quote: str
+    span: tuple[int, int]
+    separating_axes: list[SeparatingAxis]
 
 
 class Concept(Schema):
@@ -112,6 +123,17 @@ class NotAssessed(Schema):
     p: float | None
 
 
+class MatchedSentence(Schema):
+    """The sentence of a case that answers a question best; `quote` equals text[span[0]:span[1]] of the case, exactly."""
+
+    quote: str
+    span: tuple[int, int]
+    finding: str | None
+    polarity: Polarity | None
+    laterality: Laterality | None
+    location: str | None
+
+
 class SimilarCase(Schema):
     """A prior study near this film."""
 
@@ -122,6 +144,9 @@ class SimilarCase(Schema):
     excerpt: str
     film_url: str | None
     shared_concepts: list[str] | None = Field(description="Named concepts at work in both films, the strongest first.")
+    sentence: MatchedSentence | None = Field(
+        description="What answers the words that were asked, null where none were."
+    )
 
 
 class OutOfDistribution(Schema):
@@ -133,10 +158,11 @@ class OutOfDistribution(Schema):
 
 
 class Coverage(Schema):
-    """How many cases of the knowledge base state a finding."""
+    """How many cases that the asker may see state a finding, and a warning where they are few."""
 
     label: str
     cases: int
+    warning: str | None
 
 
 class Provenance(Schema):
@@ -179,6 +205,7 @@ class SearchAnswer(Schema):
     passages: list[Citation]
     abstain_reasons: list[str]
     provenance: Provenance
+    coverage: list[Coverage] = Field(description="Of the findings that were asked for.")
 
 
 class Change(Schema):

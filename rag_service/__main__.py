@@ -12,7 +12,7 @@ from pathlib import Path
 from knowledge_base.errors import StoreError, StoreInUse
 from rag_service import settings as environment
 from rag_service.errors import BadRequest, ServiceError
-from rag_service.requests import DraftRequest, SearchRequest
+from rag_service.requests import DraftRequest, SearchRequest, read_region
 from rag_service.service import RadiographService
 from rag_service.settings import SettingsError
 
@@ -70,9 +70,16 @@ def _draft(service: RadiographService, options: argparse.Namespace) -> int:
 
 def _search(service: RadiographService, options: argparse.Namespace) -> int:
     film = _read(options.film) if options.film else None
-    answer = service.search(
-        SearchRequest(film, options.text, options.finding, options.limit, patient=_patient(options.patient))
+    asked = SearchRequest(
+        film,
+        options.text,
+        options.finding,
+        options.limit,
+        patient=_patient(options.patient),
+        region=read_region(options.region) if options.region else None,
+        include_same=options.include_same,
     )
+    answer = service.search(asked)
     if options.json:
         print(json.dumps(answer.to_json(), sort_keys=True))
         return 0
@@ -81,7 +88,12 @@ def _search(service: RadiographService, options: argparse.Namespace) -> int:
     for case in answer.cases:
         overlap = "" if case.box_overlap is None else f"  overlap {case.box_overlap:.2f}"
         print(f"{case.id}  score {case.score:.4f}{overlap}  {', '.join(case.labels)}")
+        if case.sentence is not None:
+            print(f"    answers with: “{case.sentence.quote}”")
         print(textwrap.indent(case.excerpt, "    "))
+    for counted in answer.coverage:
+        if counted.warning is not None:
+            print(counted.warning)
     for passage in answer.passages:
         print(f"guideline {passage.id}: {passage.quote}")
     return 0
@@ -134,6 +146,8 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("--text", default="", help="words to search for")
     search.add_argument("--finding", help="only cases that state this finding")
     search.add_argument("--limit", type=int, default=10)
+    search.add_argument("--region", metavar="X_MIN,Y_MIN,X_MAX,Y_MAX", help="a box on the film, in fractions of it")
+    search.add_argument("--include-same", action="store_true", help="let the film itself be among the answers")
     return parser
 
 

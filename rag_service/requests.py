@@ -14,7 +14,9 @@ MAX_TEXT: Final = 4000
 MAX_LIMIT: Final = 50
 MAX_ALPHA: Final = 4.0
 PUBLIC: Final = "public"
-_FRACTION: Final = re.compile(r"[0-9]{1,6}(\.[0-9]{1,12})?")
+_FRACTION: Final = r"[01](?:\.[0-9]{1,12})?"
+REGION: Final = f"^{','.join([_FRACTION] * 4)}$"
+"""How a region is written."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +80,10 @@ class SteerRequest:
 
 def read_region(text: str) -> Box:
     """A box from "x_min,y_min,x_max,y_max", fractions of the film. BadRequest when it is none, inverted or outside."""
-    numbers = text.split(",")
     try:
-        if len(numbers) != 4 or not all(_FRACTION.fullmatch(n.strip()) for n in numbers):
+        if not re.fullmatch(REGION, text):
             raise ValueError
-        return Box(*map(float, numbers))
+        return Box(*map(float, text.split(",")))
     except ValueError:
         raise BadRequest("region is x_min,y_min,x_max,y_max in fractions of the film, 0 <= min < max <= 1") from None
 

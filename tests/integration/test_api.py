@@ -17,6 +17,7 @@ from api.settings import ApiSettings
 from knowledge_base.findings import Polarity
 from knowledge_base.records import Case, CaseSentence, Mention
 from rag_service.errors import Busy, NotFound, ServiceError
+from rag_service.imaging.film import Box
 from rag_service.models.concepts import Concept
 from rag_service.report.draft import Change, Draft, Provenance, SearchAnswer, SimilarCase, Status, SteerAnswer
 from rag_service.requests import DraftRequest, SearchRequest, SteerRequest
@@ -140,7 +141,10 @@ def test_a_lateral_that_cannot_be_one(client: TestClient, service: Canned) -> No
     assert refused(with_lateral(b""), 422, "bad_request")["detail"] == "the lateral is empty"
     refused(with_lateral(b"x" * 1001), 413, "film_too_large")
     search = client.post("/v1/search", files={**film(), "lateral": ("l.png", b"x", "image/png")})
-    assert "is not one of film, finding, limit, text" in refused(search, 422, "bad_request")["detail"]
+    assert (
+        "is not one of film, finding, include_same, limit, region, text"
+        in refused(search, 422, "bad_request")["detail"]
+    )
     assert service.asked == []
 
 
@@ -161,6 +165,40 @@ def test_a_search_takes_film_words_finding_and_limit(client: TestClient, service
     answer = client.post("/v1/search", files=film(), data=form)
     assert answer.json()["cases"][0]["excerpt"] == "Mild edema."
     assert service.asked == [SearchRequest(film=b"film", text="edema", finding="Edema", limit=3)]
+
+
+def test_a_search_takes_a_region_and_the_film_itself(client: TestClient, service: Canned) -> None:
+    form = {"region": "0.1,0.25,0.5,1", "include_same": "true"}
+    assert client.post("/v1/search", files=film(), data=form).status_code == 200
+    assert client.post("/v1/search", files=film(), data={"include_same": "false"}).status_code == 200
+    assert service.asked == [
+        SearchRequest(film=b"film", region=Box(0.1, 0.25, 0.5, 1.0), include_same=True), SearchRequest(film=b"film"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"region": "0.5,0.1,0.2,0.9"}, {"region": "0.1,0.9,0.2,0.1"}, {"region": "0.1,0.1,0.1,0.2"},
+        {"region": "0,0,1,1.01"}, {"region": "-0.1,0,1,1"}, {"region": "0,0,1"}, {"region": "0,0,1,1,1"}, {"region": ""},
+        {"region": "0,0,nan,1"}, {"region": "0,0,1e0,1"}, {"region": "0, 0, 1, 1"}, {"region": CANARY}, {"region": "9,9,9,9"},
+        {"include_same": "1"}, {"include_same": ""}, {"include_same": CANARY},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_region_that_is_no_box_of_the_film_is_refused(
+    form: dict[str, str], client: TestClient, service: Canned
+) -> None:
+    answer = client.post("/v1/search", files=film(), data=form)
+    assert CANARY not in refused(answer, 422, "bad_request")["detail"]
+    assert service.asked == []
+
+
+@pytest.mark.parametrize("form", [{"region": "0,0,1,1"}, {"include_same": "true"}], ids=str)
+def test_what_only_a_film_can_have_needs_a_film(form: dict[str, str], client: TestClient, service: Canned) -> None:
+    answer = client.post("/v1/search", files={"text": (None, "edema")}, data=form)
+    assert "need a film" in refused(answer, 422, "bad_request")["detail"]
+    assert service.asked == []
 
 
 def test_a_film_is_moved_along_a_concept(client: TestClient, service: Canned) -> None:

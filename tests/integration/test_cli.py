@@ -18,8 +18,17 @@ from rag_service import wiring
 from rag_service.__main__ import main
 from rag_service.errors import BadWeights, DamagedRecord, IndexModelMismatch, NotAnImage, ServiceError
 from rag_service.imaging.decode import decode
-from rag_service.imaging.film import Film
-from rag_service.report.draft import Citation, Draft, Provenance, SearchAnswer, SimilarCase, Status
+from rag_service.imaging.film import Box, Film
+from rag_service.report.draft import (
+    Citation,
+    Coverage,
+    Draft,
+    MatchedSentence,
+    Provenance,
+    SearchAnswer,
+    SimilarCase,
+    Status,
+)
 from rag_service.requests import DraftRequest, SearchRequest
 from rag_service.settings import ENVIRONMENT, Settings
 
@@ -27,10 +36,11 @@ PROVENANCE = Provenance("m@1", "p@1", "i", "k", "t", 20260, "f")
 DRAFT = Draft(Status.DRAFT, (), (), "No finding reached its threshold.", (), (), None, {}, (), PROVENANCE)
 NEAR = SimilarCase("12345678-rest", 0.0491, 0.873, ("Edema", "Fracture"), "There is edema.\nNo fracture.", None)
 ANSWER = SearchAnswer(
-    (NEAR, replace(NEAR, box_overlap=None)),
+    (NEAR, replace(NEAR, box_overlap=None, sentence=MatchedSentence("There is edema.", (0, 15)))),
     (Citation("guideline", "p-1", "Septal lines.", (0, 13), 0.5, entails=True),),
     ("blank",),
     PROVENANCE,
+    (Coverage("Edema", 3, "Only 3 cases of Edema here."), Coverage("Fracture", 90)),
 )
 CANARY = "DOE^JANE-19520314"
 
@@ -139,7 +149,9 @@ def test_a_search_as_text(service: Canned, capsys: pytest.CaptureFixture[str]) -
         "12345678-rest  score 0.0491  overlap 0.87  Edema, Fracture\n"
         "    There is edema.\n    No fracture.\n"
         "12345678-rest  score 0.0491  Edema, Fracture\n"
+        "    answers with: “There is edema.”\n"
         "    There is edema.\n    No fracture.\n"
+        "Only 3 cases of Edema here.\n"
         "guideline p-1: Septal lines.\n"
     )
     assert service.asked == [SearchRequest(None, "edema", "Edema", 3)]
@@ -149,6 +161,14 @@ def test_a_search_as_json(service: Canned, film: str, capsys: pytest.CaptureFixt
     assert main(["search", film, "--json"]) == 0
     assert capsys.readouterr().out == json.dumps(ANSWER.to_json(), sort_keys=True) + "\n"
     assert service.asked == [SearchRequest(Path(film).read_bytes())]
+
+
+def test_a_search_by_a_region(service: Canned, film: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["search", film, "--region", "0.5,0.25,1,0.75", "--include-same", "--json"]) == 0
+    asked = SearchRequest(Path(film).read_bytes(), region=Box(0.5, 0.25, 1.0, 0.75), include_same=True)
+    assert service.asked == [asked]
+    assert main(["search", film, "--region", "0.5,0.25,0.4,0.75"]) == 2
+    assert "error [bad_request]: region is x_min,y_min,x_max,y_max" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from knowledge_base.case_sentences import Support, Wanted, supporting
 from knowledge_base.findings import FINDINGS, NO_FINDING, Laterality, Polarity
 from knowledge_base.guideline_search import PassageHit
 from knowledge_base.records import Case, CaseSentence, Mention, Passage
@@ -16,7 +17,8 @@ from rag_service.calibration import Confidence, Tier
 from rag_service.conformal import Presence
 from rag_service.gate import OutOfDistribution
 from rag_service.imaging.film import Box
-from rag_service.report.compose import NO_SENTENCE, compose, quote_passage
+from rag_service.report.comparisons import without_comparison
+from rag_service.report.compose import NO_SENTENCE, TOO_FAR, compose, quote_passage
 from rag_service.report.decisions import Decision
 from rag_service.report.draft import (
     AxisUncertainty,
@@ -28,13 +30,14 @@ from rag_service.report.draft import (
     NotAssessed,
     Provenance,
     SearchAnswer,
+    SeparatingAxis,
     SimilarCase,
     Status,
     Uncertainty,
 )
 from rag_service.report.impression import NOTHING_FOUND, URGENCY, impression
 from rag_service.report.render import render
-from rag_service.report.sentence_choice import Supported, choose, counter_evidence
+from rag_service.report.sentence_choice import Supported, choose, nearest, opposite_of
 
 POSITIVE, NEGATIVE, UNCERTAIN = Polarity.POSITIVE, Polarity.NEGATIVE, Polarity.UNCERTAIN
 LEFT = Laterality.LEFT
@@ -74,8 +77,12 @@ def edema(words: str, polarity: Polarity = POSITIVE, **traits: Any) -> tuple[str
     return words, ("edema", "Edema", polarity, traits)
 
 
+def stating(*hits: CaseHit) -> tuple[Support, ...]:
+    return supporting(hits, Wanted("Edema", POSITIVE), without_comparison)
+
+
 def chosen(*hits: CaseHit) -> Supported:
-    supported = choose(EDEMA, DECIDED, hits)
+    supported = choose(EDEMA, DECIDED, stating(*hits))
     assert supported is not None
     return supported
 
@@ -116,7 +123,7 @@ def test_a_sentence_of_two_findings_counts_less() -> None:
     second = Mention("Cardiomegaly", POSITIVE, (sentence.span[0] + 11, sentence.span[0] + 16))
     both = replace(case.case, sentences=(replace(sentence, mentions=(*sentence.mentions, second)),))
     decided = all_decided(EDEMA, decision("Cardiomegaly", POSITIVE))
-    found = choose(EDEMA, decided, [replace(case, case=both)])
+    found = choose(EDEMA, decided, stating(replace(case, case=both)))
     assert found is not None
     assert found.support == pytest.approx(0.7 * 0.5)  # "Edema" before the phrase is a word nobody read
 
@@ -130,15 +137,25 @@ def test_of_equals_the_shorter_sentence_is_said() -> None:
     "sentence",
     [
         edema("No edema.", NEGATIVE),
-        edema("Stable edema."),
+        edema("No new edema.", NEGATIVE),
         edema("Edema in XXXX, edema."),
         edema("Quite unheard curious purple edema."),
         ("There is a fracture.", ("fracture", "Fracture", POSITIVE)),
     ],
 )
 def test_no_sentence_that_fails_the_gate_is_said(sentence: tuple[str, Reading]) -> None:
-    assert choose(EDEMA, DECIDED, [hit("a", sentence)]) is None
+    assert choose(EDEMA, DECIDED, stating(hit("a", sentence))) is None
     assert choose(EDEMA, DECIDED, []) is None
+
+
+def test_a_sentence_that_compares_is_said_without_its_comparison_and_yields_to_a_whole_one() -> None:
+    compared = hit("a", edema("Stable edema since the prior study."))
+    found = chosen(compared)
+    assert (found.said, found.sentence.text, found.sentence.span, found.support) == ("Edema.", "edema", (17, 22), 0.5)
+    assert [c.quote for c in found.citations] == ["edema"]
+    assert compared.case.text[17:22] == "edema"
+    both = chosen(compared, hit("b", edema("Evident edema.")), hit("c", edema("Evident edema.")))
+    assert (both.said, both.support) == ("Evident edema.", pytest.approx(1 / 2 + 1 / 3))
 
 
 def test_citations_quote_their_cases_exactly() -> None:
@@ -160,11 +177,27 @@ def test_citations_quote_their_cases_exactly() -> None:
         assert (citation.kind, citation.entails) == ("case", True)
 
 
-def test_a_case_that_speaks_of_an_earlier_film_is_not_cited() -> None:
-    found = chosen(
-        hit("a", edema("Evident edema.")), hit("b", edema("Unchanged edema.")), hit("c", edema("No edema.", NEGATIVE))
-    )
-    assert [c.quote for c in found.citations] == ["Evident edema."]
+def test_a_case_that_speaks_of_an_earlier_film_is_cited_without_it_unless_there_is_a_prior() -> None:
+    hits = [
+        hit("a", edema("Evident edema.")), hit("b", edema("Unchanged edema.")), hit("c", edema("No edema.", NEGATIVE)),
+        hit("d", edema("Some edema, see XXXX.")),
+    ]  # fmt: skip
+    assert [c.quote for c in chosen(*hits).citations] == ["Evident edema.", "edema"]
+    whole = supporting(hits, Wanted("Edema", POSITIVE), lambda sentence, _: sentence)
+    with_prior = choose(EDEMA, DECIDED, whole, prior=True)
+    assert with_prior is not None
+    assert with_prior.said == "Evident edema."
+    assert [c.quote for c in with_prior.citations] == ["Evident edema.", "Unchanged edema."]
+    alone = choose(EDEMA, DECIDED, whole)
+    assert alone is not None
+    assert [c.quote for c in alone.citations] == ["Evident edema."]
+    assert choose(EDEMA, DECIDED, [s for s in whole if s.rank == 2], prior=True) is None
+
+
+def test_the_same_study_is_cited_once() -> None:
+    twice = hit("a", edema("Evident edema."), edema("There is edema."))
+    found = chosen(twice, replace(twice, case=replace(twice.case, source="other")), hit("b", edema("Some edema.")))
+    assert [c.quote for c in found.citations] == ["Evident edema.", "Some edema."]
 
 
 def test_counter_evidence_is_the_nearest_that_says_the_opposite() -> None:
@@ -175,13 +208,12 @@ def test_counter_evidence_is_the_nearest_that_says_the_opposite() -> None:
         hit("d", edema("No edema at all.", NEGATIVE), overlap=None, score=0.02),
         hit("e", edema("Never edema.", NEGATIVE)),
     ]
-    expected = (
-        CounterEvidence(str(hits[2].case.id), 0.8, "No edema."),
-        CounterEvidence(str(hits[3].case.id), 0.02, "No edema at all."),
-    )
-    assert counter_evidence(EDEMA, hits) == counter_evidence(decision("Edema", UNCERTAIN), hits) == expected
-    assert [c.quote for c in counter_evidence(decision("Edema", NEGATIVE), hits)] == ["There is edema."]
-    assert counter_evidence(EDEMA, hits[:2]) == ()
+    wanted = opposite_of(EDEMA)
+    assert wanted == opposite_of(decision("Edema", UNCERTAIN)) == Wanted("Edema", NEGATIVE)
+    found = nearest(supporting(hits, wanted, without_comparison), 2)
+    assert [s.sentence.text for s in found] == ["No edema.", "No edema at all."]
+    wanted = opposite_of(decision("Edema", NEGATIVE))
+    assert [s.sentence.text for s in supporting(hits, wanted, without_comparison)] == ["There is edema."]
 
 
 PASSAGE = Passage(
@@ -191,17 +223,28 @@ PASSAGE = Passage(
 )  # fmt: skip
 
 
+APART = SeparatingAxis(2, "Edema (+)", 0.5, 0.25)
+
+
 class Shelf:
-    """Evidence that a test sets."""
+    """Evidence that a test sets: cases by the finding and polarity they state. A case is near from an overlap of 0.3."""
 
-    def __init__(self, stating: dict[tuple[str, Polarity], list[CaseHit]], near: Sequence[CaseHit] = ()) -> None:
-        self._stating, self._near = stating, near
+    prior = False
 
-    def near(self) -> Sequence[CaseHit]:
-        return self._near
+    def __init__(self, stating: dict[tuple[str, Polarity], list[CaseHit]]) -> None:
+        self._stating = stating
 
-    def stating(self, finding: str, polarity: Polarity) -> Sequence[CaseHit]:
-        return self._stating.get((finding, polarity), [])
+    def supporting(self, wanted: Wanted) -> Sequence[Support]:
+        hits = self._stating.get((wanted.finding, wanted.polarity), [])
+        return supporting(hits, wanted, without_comparison)
+
+    opposing = supporting
+
+    def passes(self, support: Support, polarity: Polarity) -> bool:
+        return (support.hit.box_overlap or 0.0) >= (0.4 if polarity is UNCERTAIN else 0.3)
+
+    def separating(self, support: Support, finding: str) -> tuple[SeparatingAxis, ...]:
+        return (replace(APART, name=finding),)
 
     def passages(self, finding: str, sentence: str) -> Sequence[PassageHit]:
         return [PassageHit(PASSAGE, 0.03, {"text": 1})]
@@ -211,14 +254,22 @@ def shelf() -> Shelf:
     effusion = ("Small left effusion at the base.", ("effusion", "Pleural Effusion", POSITIVE,
                 {"laterality": LEFT, "severity": "small", "location": "base"}))  # fmt: skip
     denied = ("No pneumothorax.", ("pneumothorax", "Pneumothorax", NEGATIVE))
+    lesion = ("A nodule.", ("nodule", "Lung Lesion", POSITIVE))
     return Shelf(
         {
             ("Edema", UNCERTAIN): [hit("a", edema("Possible edema.", UNCERTAIN))],
             ("Edema", NEGATIVE): [hit("b", edema("No edema.", NEGATIVE))],
-            ("Pleural Effusion", POSITIVE): [hit("c", effusion)],
+            ("Pleural Effusion", POSITIVE): [
+                hit("far", ("Effusion.", ("Effusion", "Pleural Effusion", POSITIVE)), overlap=0.29),
+                hit("c", effusion),
+            ],
             ("Pneumothorax", NEGATIVE): [hit("d", denied)],
+            ("Pneumothorax", POSITIVE): [
+                hit("f", ("Pneumothorax.", ("Pneumothorax", "Pneumothorax", POSITIVE)), overlap=0.2),
+                hit("e", ("A pneumothorax.", ("pneumothorax", "Pneumothorax", POSITIVE))),
+            ],
+            ("Lung Lesion", POSITIVE): [hit("far", lesion, overlap=0.29), hit("none", lesion, overlap=None)],
         },
-        near=[hit("e", ("A pneumothorax.", ("pneumothorax", "Pneumothorax", POSITIVE)))],
     )
 
 
@@ -229,6 +280,7 @@ def composed() -> tuple[tuple[Finding, ...], tuple[NotAssessed, ...]]:
     decided = all_decided(
         decision("Pneumothorax", NEGATIVE), decision("Edema", UNCERTAIN), decision("Fracture", POSITIVE),
         decision("Pleural Effusion", POSITIVE, laterality=LEFT, boxes=(BOX,)), decision(NO_FINDING, POSITIVE),
+        decision("Lung Lesion", POSITIVE),
     )  # fmt: skip
     composition = compose(decided, shelf())
     return composition.findings, composition.not_assessed
@@ -262,12 +314,16 @@ def test_present_findings_cite_guidelines_and_denied_ones_do_not() -> None:
     assert [c.kind for c in denied.citations] == ["case"]
     assert possible.citations[1].quote == "Septal lines suggest it."
     assert [c.quote for c in possible.counter_evidence] == ["No edema."]
-    assert [c.quote for c in denied.counter_evidence] == ["A pneumothorax."]
+    against = CounterEvidence(
+        denied.counter_evidence[0].id, 0.5, "A pneumothorax.", (10, 25), (replace(APART, name="Pneumothorax"),)
+    )
+    assert denied.counter_evidence == (against,)
 
 
 def test_every_silence_has_its_reason_and_a_flagged_one_says_so() -> None:
     silent = {n.label: n for n in composed()[1]}
     assert silent["Fracture"] == NotAssessed("Fracture", NO_SENTENCE, possible=True, p=0.9)
+    assert silent["Lung Lesion"] == NotAssessed("Lung Lesion", TOO_FAR, possible=True, p=0.9)
     assert silent["Cardiomegaly"] == NotAssessed("Cardiomegaly", "quiet", possible=False, p=0.9)
 
 
@@ -310,7 +366,7 @@ def test_the_impression_in_order_of_weight() -> None:
 
 PROVENANCE = Provenance("m@1", "p@1", "i", "k", "t", 20260, "f")
 CITED = Citation("case", "12345678-rest", "There is edema.", (10, 25), 0.8765432109, entails=True)
-COUNTER = CounterEvidence("87654321-rest", 0.5, "No edema.")
+COUNTER = CounterEvidence("87654321-rest", 0.5, "No edema.", (10, 19), (APART,))
 DRAFT = Draft(
     status=Status.DRAFT,
     abstain_reasons=(),
@@ -329,7 +385,7 @@ DRAFT = Draft(
     ),
     out_of_distribution=OutOfDistribution(1.23456789, 2.0, {"knn": 0.5}),
     checks={"every_sentence_cited": True, "damaged_records": 0},
-    coverage=(Coverage("Edema", 7),),
+    coverage=(Coverage("Edema", 7, "Only 7 cases of Edema here."), Coverage("Fracture", 77)),
     provenance=PROVENANCE,
 )  # fmt: skip
 ABSTAINED = Draft(Status.ABSTAINED, ("not_chest", "odd"), (), None, (), (), None, {}, (), PROVENANCE)
@@ -348,6 +404,7 @@ def test_a_draft_as_text() -> None:
         "      <- case 12345678: “There is edema.”\n"
         "      <- case 12345678: “There is edema.”\n"
         "      but case 87654321 looks alike and says: “No edema.”\n"
+        "          what tells them apart: Edema (+) +0.50\n"
         "   2. No fracture.\n"
         "      Fracture, negative  p 0.90 [0.80-0.95]  high confidence\n"
         "      <- case 12345678: “There is edema.”\n"
@@ -356,6 +413,9 @@ def test_a_draft_as_text() -> None:
         "  Pneumonia (possible, p 0.61): no similar case says it in words that fit this film\n"
         "  Atelectasis: other\n"
         "\n"
+        "FEW CASES TO GO BY\n"
+        "  Only 7 cases of Edema here.\n"
+        "\n"
         "SIMILAR CASES\n"
         "  12345678  overlap 0.87  Edema, Fracture\n"
         "  87654321  no finding labelled"
@@ -363,8 +423,13 @@ def test_a_draft_as_text() -> None:
 
 
 def test_several_boxes_and_no_silence_as_text() -> None:
-    shown = replace(DRAFT, findings=(replace(DRAFT.findings[0], boxes=(BOX, BOX), laterality=None),), not_assessed=())
+    first = replace(
+        DRAFT.findings[0], boxes=(BOX, BOX), laterality=None, counter_evidence=(replace(COUNTER, separating_axes=()),)
+    )
+    shown = replace(DRAFT, findings=(first,), not_assessed=(), coverage=DRAFT.coverage[1:])
     text = render(shown, lambda c: c.id)
+    assert "apart" not in text
+    assert "FEW CASES" not in text
     assert "medium confidence  2 boxes\n" in text
     assert "NOT ASSESSED" not in text
 
@@ -392,11 +457,17 @@ def test_the_json_of_a_draft_has_the_names_of_the_contract() -> None:
         "bl_tta_sd": 0.01,
     }
     assert set(found["citations"][0]) == {"kind", "id", "quote", "span", "similarity", "entails"}
-    assert found["counter_evidence"][0] == {"id": "87654321-rest", "similarity": 0.5, "quote": "No edema."}
-    assert set(json["similar_cases"][0]) == {
-        "id", "score", "box_overlap", "labels", "excerpt", "film_url", "shared_concepts",
+    assert found["counter_evidence"][0] == {
+        "id": "87654321-rest", "similarity": 0.5, "quote": "No edema.", "span": [10, 19],
+        "separating_axes": [{"axis": 2, "name": "Edema (+)", "difference": 0.5, "logit": 0.25}],
     }  # fmt: skip
-    assert json["coverage"] == [{"label": "Edema", "cases": 7}]
+    assert set(json["similar_cases"][0]) == {
+        "id", "score", "box_overlap", "labels", "excerpt", "film_url", "shared_concepts", "sentence",
+    }  # fmt: skip
+    assert json["coverage"] == [
+        {"label": "Edema", "cases": 7, "warning": "Only 7 cases of Edema here."},
+        {"label": "Fracture", "cases": 77, "warning": None},
+    ]
     assert set(json["provenance"]) >= {"model", "preprocessing", "index", "knowledge_base", "thresholds", "seed"}
     assert {"label", "reason"} <= set(json["not_assessed"][0])
 
@@ -418,6 +489,6 @@ def test_json_numbers_have_six_places_and_enums_are_words() -> None:
 
 def test_a_search_answer_as_json() -> None:
     answer = SearchAnswer(DRAFT.similar_cases, (CITED,), ("blank",), PROVENANCE).to_json()
-    assert set(answer) == {"cases", "passages", "abstain_reasons", "provenance"}
+    assert set(answer) == {"cases", "passages", "abstain_reasons", "provenance", "coverage"}
     assert answer["passages"][0]["span"] == [10, 25]
     assert answer["cases"][1]["film_url"] == "1.png"
