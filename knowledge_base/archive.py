@@ -29,12 +29,11 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from knowledge_base.bm25 import document_vector
-from knowledge_base.errors import DamagedRecordError
-from knowledge_base.pages import all_pages
+from knowledge_base.pages import all_pages, check_page
 from knowledge_base.places import sync_folder
 from knowledge_base.records import digest
 from knowledge_base.schema import CollectionSchema, IndexManifest
-from knowledge_base.store import VECTORS_SHA256, KnowledgeStore, Page, Point, SparseVector, vectors_digest
+from knowledge_base.store import KnowledgeStore, Page, Point, SparseVector
 from knowledge_base.withdrawals import tombstones
 
 FORMAT: Final = "chest-film-second-reader/knowledge-base"
@@ -85,7 +84,7 @@ def _write(
     parts: list[Part] = []
     with zipfile.ZipFile(path, "w") as file:
         for schema, _ in collections:
-            for number, (_, page) in enumerate(_full(all_pages(store, schema, limit=PART))):
+            for number, page in enumerate(_full(all_pages(store, schema, limit=PART))):
                 parts.append(_write_part(file, schema, f"{schema.name}/{number:06d}", page))
                 yield len(page.points)
         stones = _lines([[tenant, str(case)] for tenant, cases in tombstones(store) for case in cases])
@@ -94,17 +93,12 @@ def _write(
         _add(file, LISTING, json.dumps(listing, indent=1).encode(), zipfile.ZIP_DEFLATED)
 
 
-def _full(pages: Iterator[tuple[str, Page]]) -> Iterator[tuple[str, Page]]:
-    """The pages that hold points; raises `DamagedRecordError` at the first that has a damaged one."""
-    for tenant, page in pages:
-        bad = [*page.damaged, *(p.id for p in page.points if p.payload[VECTORS_SHA256] != vectors_digest(p.vectors))]
-        if bad:
-            raise DamagedRecordError(
-                f"record {bad[0]} and perhaps others fail their checksum: `python -m indexer verify` lists them; "
-                "index those studies again, then export"
-            )
+def _full(pages: Iterator[tuple[str, Page]]) -> Iterator[Page]:
+    """The pages that hold points, each checked."""
+    for _, page in pages:
+        check_page(page)
         if page.points:
-            yield tenant, page
+            yield page
 
 
 def _write_part(file: zipfile.ZipFile, schema: CollectionSchema, name: str, page: Page) -> Part:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from knowledge_base.errors import DamagedRecordError
 from knowledge_base.schema import CollectionSchema
-from knowledge_base.store import KnowledgeStore, Page, Scope
+from knowledge_base.store import VECTORS_SHA256, KnowledgeStore, Page, Scope, vectors_digest
 
 PAGE: Final = 256
 
@@ -30,3 +31,13 @@ def all_pages(
     for tenant in store.tenants(schema.name):
         for page in pages_of(store, schema.name, tenant, names, limit):
             yield tenant, page
+
+
+def check_page(page: Page) -> None:
+    """Raise `DamagedRecordError` when a record of the page, read with all dense vectors, fails a checksum."""
+    bad = [*page.damaged, *(p.id for p in page.points if p.payload[VECTORS_SHA256] != vectors_digest(p.vectors))]
+    if bad:
+        raise DamagedRecordError(
+            f"record {bad[0]} and perhaps others fail their checksum: `python -m indexer verify` lists them; index those "
+            "studies again first"
+        )
