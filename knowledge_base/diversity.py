@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-TRADE: Final = 0.85
+TRADE: Final = 0.8
 """Weight of relevance against being unlike the hits before; `python -m rag_service.training reranker` prints what it costs."""
 _SUSPECTED: Final = 0.5
 

@@ -11,7 +11,7 @@ BY_BOX: Final = "box"
 BY_REGION: Final = "region"
 BY_TEXT: Final = "text"
 BY_WORDS: Final = "bm25"
-WEIGHTS: Final[Mapping[str, float]] = {BY_BOX: 1.0, BY_REGION: 1.0, BY_TEXT: 2.0, BY_WORDS: 1.0}
+WEIGHTS: Final[Mapping[str, float]] = {BY_BOX: 1.0, BY_REGION: 2.0, BY_TEXT: 2.0, BY_WORDS: 1.0}
 """What each list of a case search counts, chosen on calibration films by `python -m rag_service.training reranker --data DIR`,
 which prints how others fare (docs/decisions/0018).
 """

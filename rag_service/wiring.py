@@ -19,6 +19,7 @@ from knowledge_base.findings import FINDINGS
 from knowledge_base.guideline_search import GuidelineSearch
 from knowledge_base.passages import load_passages
 from knowledge_base.records import digest
+from knowledge_base.rerank import Reranker
 from knowledge_base.schema import (
     CASES,
     GUIDELINES,
@@ -42,6 +43,7 @@ from rag_service.models.encoder import FilmEncoder, load_encoder
 from rag_service.models.text import TextEncoder, load_text_encoder
 from rag_service.relevance import load_relevance
 from rag_service.report.labeler import NAME_VERSION as LABELER
+from rag_service.reranker import load_reranker
 from rag_service.service import RadiographService, Reader
 from rag_service.settings import Settings
 from rag_service.site import load_site
@@ -114,8 +116,10 @@ def build_reader(settings: Settings) -> Reader:
     return Reader(encoder, calibration, gate, views, concepts, relevance)
 
 
-def build_memory(store: KnowledgeStore, encoder: FilmEncoder, encode: TextEncoder) -> Memory:
-    """The searches over a store whose collections are filled."""
+def build_memory(
+    store: KnowledgeStore, encoder: FilmEncoder, encode: TextEncoder, reranker: Reranker | None = None
+) -> Memory:
+    """The searches over a store whose collections are filled; cases stay in fused order without a re-ranker."""
     plan = layout(encoder.record.id, encoder.axes)
     open_collections(store, plan)
     names = encode.encode(FINDINGS)
@@ -124,7 +128,7 @@ def build_memory(store: KnowledgeStore, encoder: FilmEncoder, encode: TextEncode
     return Memory(
         store=store,
         names=VectorNames.of(plan.cases),
-        cases=CaseSearch(store, VectorNames.of(plan.cases)),
+        cases=CaseSearch(store, VectorNames.of(plan.cases), reranker=reranker),
         guidelines=GuidelineSearch(tuple(passages[i] for i in known), vectors, text.NAME),
         passages=passages,
         text=encode,
@@ -142,7 +146,8 @@ def build_service(settings: Settings, notice: Callable[[str], None] = lambda _: 
     try:
         reader = build_reader(settings)
         notice("model")
-        memory = build_memory(store, reader.encoder, load_text_encoder())
+        reranker = load_reranker(Path(settings.model_folder), reader.encoder.record.id, text.NAME)
+        memory = build_memory(store, reader.encoder, load_text_encoder(), reranker)
         notice("knowledge base")
     except BaseException:
         store.close()

@@ -58,9 +58,9 @@ def traits(tags: Iterable[str]) -> Floats:
     return found
 
 
-def grades(wanted: Sequence[Floats], cases: Sequence[Floats]) -> Floats:
+def grades(wanted: Sequence[Floats] | Floats, cases: Sequence[Floats] | Floats) -> Floats:
     """(q, m) grades of m cases for q studies, each as `traits` gives it."""
-    one, other = np.stack(wanted), np.stack(cases)
+    one, other = np.asarray(wanted), np.asarray(cases)
     shared = np.zeros((len(one), len(other)))
     for f in range(len(FINDINGS)):
         agreed = (

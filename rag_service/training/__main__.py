@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from knowledge_base.rerank import FEATURES
 from rag_service.calibration import load_calibration
 from rag_service.datasets import openi
 from rag_service.models import text
@@ -20,6 +21,7 @@ from rag_service.models.catalogue import load_record
 from rag_service.models.encoder import load_encoder
 from rag_service.models.starter import load_starter
 from rag_service.models.text import load_text_encoder
+from rag_service.relevance import FILE as RELEVANCE
 from rag_service.training import heads
 from rag_service.training.calibrate import CorpusReader
 from rag_service.training.card import write_card
@@ -30,6 +32,7 @@ from rag_service.training.evidence_gate import fit_relevance
 from rag_service.training.export import export
 from rag_service.training.loop import CHECKPOINT, PLANS, Plan, Trainer, text_vectors
 from rag_service.training.pretrain import Pretrainer, PretrainPlan
+from rag_service.training.reranker import make_reranker
 from rag_service.training.sparse_autoencoder import Recipe
 
 
@@ -69,15 +72,28 @@ def _pack(options: argparse.Namespace) -> int:
     print(f"{record.id}  sha256 {record.sha256}")
     complete(CorpusReader(load_encoder(options.out), corpus), _texts(corpus, options), options.out)
     _evidence_gate(options)
+    _reranker(options)
     return _make_concepts(options, Recipe())
 
 
 def _evidence_gate(options: argparse.Namespace) -> int:
     cases = load_starter(options.out, load_record(options.out).id, text.NAME)
     gate = fit_relevance(cases, openi.films(options.data / "openi"))
+    if gate is None:
+        (options.out / RELEVANCE).unlink(missing_ok=True)
+        print("too few calibration films to choose the relevance gate: every case passes")
+        return 0
     gate.save(options.out)
     least = ", ".join(f"{polarity} from {overlap:.2f}" for polarity, overlap in gate.least.items())
     print(f"a case is evidence by its box overlap: {least} ({gate.sample})")
+    return 0
+
+
+def _reranker(options: argparse.Namespace) -> int:
+    found = make_reranker(options.data, options.out)
+    print(*found.lines, sep="\n")
+    weights = ", ".join(f"{n} {w:.3g}" for n, w in zip(FEATURES, found.reranker.weight.tolist(), strict=True))
+    print(f"re-ranker, ridge {found.ridge}: {weights}")
     return 0
 
 
@@ -107,6 +123,7 @@ _TASKS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "pack": _pack,
     "concepts": _concepts,
     "evidence-gate": _evidence_gate,
+    "reranker": _reranker,
     "card": _card,
 }
 
@@ -140,7 +157,7 @@ def _parser() -> argparse.ArgumentParser:
         "task",
         choices=tuple(_TASKS),
         help="pretrain the trunk on films alone; train the network; export, calibrate and pack all that ships; "
-        "train and name the sparse concepts again; choose the relevance gate again; write the card",
+        "train and name the sparse concepts again; choose the relevance gate again; fit the re-ranker again; write the card",
     )
     parser.add_argument("--data", type=Path, required=True, help="folder holding openi/, nih/, ...")
     parser.add_argument("--work", type=Path, default=Path("build/training"), help="checkpoints, cache and log")
