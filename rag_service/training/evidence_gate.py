@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from knowledge_base.findings import FINDINGS, NO_FINDING, Polarity
 from knowledge_base.records import SQRT3, Case
-from rag_service.datasets.films import DatasetError, FilmRow, Split
+from rag_service.datasets.films import FilmRow, Split
 from rag_service.models.starter import StarterCases
 from rag_service.relevance import RelevanceGate
 from rag_service.report.labeler import Labeler
@@ -33,21 +33,21 @@ _FINDINGS: Final = [i for i, f in enumerate(FINDINGS) if f != NO_FINDING]
 Floats: TypeAlias = NDArray[np.float64]
 
 
-def fit_relevance(cases: StarterCases, films: Sequence[FilmRow]) -> RelevanceGate:
-    """The gate of the model that made `cases`, by the labels and reports of `films`. DatasetError when the films are too few
-    to tell.
-    """
+def fit_relevance(cases: StarterCases, films: Sequence[FilmRow]) -> RelevanceGate | None:
+    """The gate of the model that made `cases`, by the labels and reports of `films`; None when they are too few to tell."""
     rows = {r.study: r for r in reversed(films) if r.presentation == "frontal" and r.labels and r.text}
     kept = [i for i, s in enumerate(cases.studies) if s in rows and rows[s].split is not Split.TEST]
     of = [rows[cases.studies[i]] for i in kept]
     queries = np.flatnonzero([r.split is Split.CALIBRATION for r in of])
-    truth = np.array([[r.labels.get(f, False) for f in FINDINGS] for r in of], np.bool_).reshape(-1, len(FINDINGS))
+    if not len(queries):
+        return None
+    truth = np.array([[r.labels.get(f, False) for f in FINDINGS] for r in of], np.bool_)
     overlaps = _overlaps(cases.boxes[kept].astype(np.float64), queries)
     said = _stated(of)
-    least = {
-        polarity: opening(lifts(overlaps, said[polarity], truth[queries] != (polarity is Polarity.NEGATIVE)))
-        for polarity in Polarity
-    }
+    found = {p: opening(lifts(overlaps, said[p], truth[queries] != (p is Polarity.NEGATIVE))) for p in Polarity}
+    least = {polarity: overlap for polarity, overlap in found.items() if overlap is not None}
+    if len(least) < len(found):
+        return None
     sample = f"openi/calibration: {len(queries)} films against {len(of)} cases"
     return RelevanceGate(cases.box_model, least, sample, COMMAND)
 
@@ -71,12 +71,10 @@ def lifts(overlaps: Floats, stated: NDArray[np.bool_], true: NDArray[np.bool_]) 
     return np.asarray(np.where(enough, wide[1] / np.where(enough, wide[2], 1.0), np.nan))
 
 
-def opening(lift: Floats) -> float:
-    """The lowest overlap whose window has a lift of at least 1. DatasetError when none has."""
+def opening(lift: Floats) -> float | None:
+    """The lowest overlap whose window has a lift of at least 1; None when none has."""
     reached = np.flatnonzero(np.nan_to_num(lift) >= 1.0)
-    if not len(reached):
-        raise DatasetError("too few calibration films to choose the relevance gate")
-    return float(reached[0] / STEPS)
+    return float(reached[0] / STEPS) if len(reached) else None
 
 
 def _overlaps(boxes: Floats, queries: NDArray[np.int64]) -> Floats:
@@ -97,7 +95,4 @@ def _stated(rows: Sequence[FilmRow]) -> Mapping[Polarity, NDArray[np.bool_]]:
     """(m, 14) by polarity: what each study's report states."""
     labeler = Labeler()
     cases = [Case(r.source, r.study, r.patient, r.text, read_case_sentences(r.text, labeler)) for r in rows]
-    return {
-        p: np.array([[f in told for f in FINDINGS] for told in (c.labels(p) for c in cases)], np.bool_).reshape(-1, 14)
-        for p in Polarity
-    }
+    return {p: np.array([[f in c.labels(p) for f in FINDINGS] for c in cases], np.bool_) for p in Polarity}
