@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knowledge_base.fusion import cut_ties, reciprocal_rank_fusion
+from knowledge_base.fusion import RRF_K, WEIGHTS, cut_ties, reciprocal_rank_fusion
 
 
 def test_scores_are_sums_of_reciprocal_ranks() -> None:
@@ -17,6 +17,21 @@ def test_scores_are_sums_of_reciprocal_ranks() -> None:
         ("b", {"box": 2}),
     ]
     assert [f.score for f in fused] == pytest.approx([1 / 61 + 1 / 62, 1 / 63 + 1 / 61, 1 / 62])
+
+
+def test_a_list_counts_its_weight() -> None:
+    lists = {"box": ["a", "b"], "text": ["b", "a"]}
+    fused = reciprocal_rank_fusion(lists, k=60, weights={"box": 1.0, "text": 2.0})
+    assert [(f.id, f.score) for f in fused] == [
+        ("b", pytest.approx(1 / 62 + 2 / 61)),
+        ("a", pytest.approx(1 / 61 + 2 / 62)),
+    ]
+    with pytest.raises(KeyError, match="text"):
+        reciprocal_rank_fusion(lists, weights={"box": 1.0})
+
+
+def test_the_weights_of_a_case_search() -> None:
+    assert (RRF_K, dict(WEIGHTS)) == (60, {"box": 1.0, "region": 2.0, "text": 2.0, "bm25": 1.0})
 
 
 def test_equal_scores_come_by_id() -> None:
