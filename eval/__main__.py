@@ -93,19 +93,33 @@ def _shipped(settings: Settings) -> Calibration:
 
 
 def _retrieval(settings: Settings, options: argparse.Namespace) -> Result:
-    from eval import films, retrieval
+    from eval import films
+    from eval.retrieval import gallery, run
+    from eval.retrieval.searches import searches
     from rag_service.datasets import openi
     from rag_service.models.starter import load_starter
     from rag_service.models.text import NAME, load_text_encoder
-    from rag_service.wiring import build_reader
+    from rag_service.wiring import build_reader, layout
 
-    encoder = build_reader(settings).encoder
-    cases = load_starter(Path(settings.model_folder), encoder.record.id, NAME)
-    base = retrieval.gallery(cases, openi.reports(openi.bundled_archive()))
-    rows = films.labelled(films.read(options.folder, options.split))
-    told = retrieval.indications(options.folder)
-    result = retrieval.measure(rows, base, encoder, load_text_encoder(), told, options.seed)
-    return result, retrieval.table(result)
+    reader, folder, encode = build_reader(settings), Path(settings.model_folder), load_text_encoder()
+    cases = load_starter(folder, reader.encoder.record.id, NAME)
+    base = gallery.gallery(cases, openi.reports(openi.bundled_archive()))
+    rows = films.labelled(films.read(options.folder, options.split or Split.TEST))
+    plan = layout(reader.encoder.record.id, reader.encoder.axes)
+    with gallery.filled(base, settings, plan) as store:
+        found = searches(store, reader, encode, folder)
+        result = run.measure(options.folder, rows, base, reader, encode, found, options.seed)
+    return result, run.table(result)
+
+
+def _faults(_: Settings, options: argparse.Namespace) -> Result:
+    from tempfile import TemporaryDirectory
+
+    from eval import kills
+
+    with TemporaryDirectory() as folder:
+        result = kills.measure(options.points, options.seed, Path(folder))
+    return result, kills.table(result)
 
 
 def _labeler(_: Settings, options: argparse.Namespace) -> Result:
@@ -301,6 +315,7 @@ _TASKS: dict[str, Callable[[Settings, argparse.Namespace], Result]] = {
     "drift": _drift,
     "retrieval": _retrieval,
     "labeler": _labeler,
+    "faults": _faults,
     "grounding": _grounding,
     "gate": _gate,
     "ood": _ood,
@@ -366,6 +381,9 @@ def _parser() -> argparse.ArgumentParser:
     sources.add_argument("--limit", type=_at_least_one, help="at most so many films of each split, drawn by seed")
     reports = tasks.add_parser("labeler", parents=[common], help="the labeler against MeSH tags and a second labeler")
     reports.add_argument("folder", type=Path, help="holds NLMCXR_reports.tgz")
+    faults = tasks.add_parser("faults", parents=[common], help="is anything lost when what writes an index is killed?")
+    faults.add_argument("what", choices=("kills",))
+    faults.add_argument("--points", type=_at_least_one, default=50, help="how often it is killed")
     gate = tasks.add_parser("gate", parents=[common], help="which pictures of a folder are turned away")
     gate.add_argument("folder", type=Path)
     gate.add_argument("--projection", choices=("frontal", "lateral"), help="of an Open-i folder, only these")

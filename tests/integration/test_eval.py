@@ -1,4 +1,4 @@
-"""Measurements of findings and of retrieval: hand-made predictions and boxes with answers worked out by hand."""
+"""Measurements of findings: hand-made predictions with answers worked out by hand."""
 
 from __future__ import annotations
 
@@ -7,27 +7,21 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from eval import films, labels, retrieval
+from eval import films, labels
 from eval.labels import Predictions
-from eval.retrieval import Gallery
 from knowledge_base.findings import FINDINGS
-from knowledge_base.records import BoxLatent
 from rag_service.calibration import Calibration, Reliability
 from rag_service.datasets.films import DatasetError, FilmRow, Split
-from rag_service.datasets.openi import Report
 from rag_service.imaging.decode import decode
-from rag_service.imaging.film import Film
 from rag_service.models.encoder import FilmEncoder
-from rag_service.models.starter import StarterCases
 
 if TYPE_CHECKING:
-    from tests.integration.conftest import HashedWords, Maker
+    from tests.integration.conftest import Maker
 
 STUDIES = {
     "CXR1": ("Large heart.", "Swollen legs", ("Cardiomegaly",)),
@@ -204,143 +198,3 @@ def test_predictions_as_a_table(tmp_path: Path) -> None:
     header, first, *rest = csv.reader((tmp_path / "p.csv").read_text().splitlines())
     assert header == ["file", *FINDINGS] and len(rest) == 3
     assert first[0] == "films/1a.png" and first[1] == "0.100000" and first[header.index("Edema")] == "0.900000"
-
-
-# --- retrieval
-
-
-class ByDigest:
-    """Reads a film as the box that the test gave it."""
-
-    record = SimpleNamespace(id="film@1")
-
-    def __init__(self, boxes: Mapping[Path, tuple[float, float]]) -> None:
-        self._boxes = {decode(p.read_bytes()).digest: place for p, place in boxes.items()}
-
-    def read(self, film: Film) -> SimpleNamespace:
-        centre = np.array(self._boxes[film.digest], np.float32)
-        return SimpleNamespace(box=BoxLatent(centre, np.ones(2, np.float32)))
-
-
-def a_gallery(words: HashedWords, *cases: tuple[str, tuple[float, float], set[str], str]) -> Gallery:
-    """Cases as study, centre (with radius 1), positive findings and the text they were embedded from."""
-    ones = np.ones(2, np.float32)
-    return Gallery(
-        boxes=np.stack([BoxLatent(np.array(c, np.float32), ones).vector() for _, c, _, _ in cases]).astype(np.float64),
-        texts=words.encode([t for *_, t in cases]).astype(np.float64),
-        labels=np.array([[float(f in found) for f in FINDINGS] for _, _, found, _ in cases]),
-        studies=tuple(s for s, *_ in cases),
-    )
-
-
-def a_query(maker: Maker, study: str, *present: str, source: str = "openi") -> FilmRow:
-    path = maker.film(f"{study}.png", int(study.removeprefix("CXR")))
-    return FilmRow(source, path, study, study, {f: f in present for f in FINDINGS})
-
-
-def test_a_perfect_ranking_scores_one(maker: Maker, words: HashedWords) -> None:
-    base = a_gallery(
-        words,
-        ("CXR11", (0.1, 0.0), {"Edema"}, "cough"),
-        ("CXR12", (0.2, 0.0), {"Edema"}, "fever"),
-        ("CXR13", (5.1, 0.0), {"Fracture"}, "fall"),
-        ("CXR14", (5.2, 0.0), {"Fracture"}, "fight"),
-    )
-    rows = [a_query(maker, "CXR1", "Edema"), a_query(maker, "CXR2", "Fracture")]
-    encoder = ByDigest({rows[0].path: (0.0, 0.0), rows[1].path: (5.0, 0.0)})
-    result = retrieval.measure([*rows, rows[0]], base, encoder, words, {}, 7)  # type: ignore[arg-type]
-    best = {"map": 1.0, "ndcg_at_10": pytest.approx(1.0), "p_at_5": 0.5}
-    assert {k: result[k] for k in best} == best
-    assert result["map_ci"] == (1.0, 1.0)
-    assert set(result["baselines"]) == {"point", "random"} and result["baselines"]["point"] == best
-    assert 0.0 < result["baselines"]["random"]["map"] <= 1.0
-    assert result["all"]["n"] == result["abnormal"]["n"] == 2 and result["all"]["methods"]["box"] == best
-    assert (result["n_queries"], result["n_gallery"], result["seed"]) == (2, 4, 7)
-    assert result["signature"]["model"] == "film@1" and len(result["signature"]["films"]) == 64
-    lines = retrieval.table(result).splitlines()
-    assert lines[:3] == [
-        "2 queries, 4 cases, seed 7",
-        "all (2 queries)   mAP    nDCG@10  P@5",
-        "  box      1.000  1.000  0.500",
-    ]
-    assert lines[-1] == "box mAP over all queries 1.000 [1.000, 1.000]"
-
-
-@pytest.mark.parametrize(("source", "average", "gain"), [("openi", 1 / 2, 1 / np.log2(3)), ("nih", 5 / 6, None)])
-def test_a_study_is_not_its_own_answer(
-    maker: Maker, words: HashedWords, source: str, average: float, gain: float | None
-) -> None:
-    base = a_gallery(
-        words,
-        ("CXR1", (0.0, 0.0), {"Edema"}, "a"),
-        ("CXR2", (1.0, 0.0), {"Fracture"}, "b"),
-        ("CXR3", (2.0, 0.0), {"Edema"}, "c"),
-    )
-    row = a_query(maker, "CXR1", "Edema", source=source)
-    result = retrieval.measure([row], base, ByDigest({row.path: (0.0, 0.0)}), words, {}, 7)  # type: ignore[arg-type]
-    assert result["map"] == pytest.approx(average)
-    assert gain is None or result["ndcg_at_10"] == pytest.approx(gain)
-
-
-def test_relevance_is_graded_by_shared_findings(maker: Maker, words: HashedWords) -> None:
-    base = a_gallery(
-        words,
-        ("CXR11", (0.1, 0.0), {"Edema"}, "a"),
-        ("CXR12", (0.2, 0.0), {"Edema", "Cardiomegaly"}, "b"),
-        ("CXR13", (0.3, 0.0), set(), "c"),
-    )
-    row = a_query(maker, "CXR1", "Edema", "Cardiomegaly")
-    result = retrieval.measure([row], base, ByDigest({row.path: (0.0, 0.0)}), words, {}, 7)  # type: ignore[arg-type]
-    assert result["ndcg_at_10"] == pytest.approx(0.82859, abs=1e-5)
-    assert (result["map"], result["p_at_5"]) == (1.0, pytest.approx(2 / 3))
-
-
-def test_the_indication_alone_is_a_baseline(maker: Maker, words: HashedWords) -> None:
-    base = a_gallery(
-        words, ("CXR11", (5.0, 0.0), {"Edema"}, "breathless"), ("CXR12", (0.0, 0.0), {"Fracture"}, "fell off a ladder")
-    )
-    rows = [a_query(maker, "CXR1", "Edema"), a_query(maker, "CXR2", "Fracture")]
-    encoder = ByDigest({rows[0].path: (0.0, 0.0), rows[1].path: (5.0, 0.0)})
-    told = {"CXR1": "breathless", "CXR2": "fell off a ladder"}
-    result = retrieval.measure(rows, base, encoder, words, told, 7)  # type: ignore[arg-type]
-    assert result["baselines"]["text"]["map"] == 1.0 and result["map"] == 0.5
-    partly = retrieval.measure(rows, base, encoder, words, {"CXR1": "breathless", "CXR2": ""}, 7)  # type: ignore[arg-type]
-    assert words.asked[-2:] == ["breathless", "unknown"]
-    assert partly["baselines"]["text"]["map"] in {0.75, 1.0}
-
-
-def test_nothing_shared_scores_zero_and_normal_films_stand_apart(maker: Maker, words: HashedWords) -> None:
-    base = a_gallery(words, ("CXR11", (0.0, 0.0), {"Fracture"}, "a"), ("CXR12", (1.0, 0.0), {"Edema"}, "b"))
-    rows = [a_query(maker, "CXR1", "No Finding"), a_query(maker, "CXR2")]
-    result = retrieval.measure(rows, base, ByDigest({rows[0].path: (0.0, 0.0)}), words, {}, 7)  # type: ignore[arg-type]
-    assert (result["n_queries"], result["map"], result["ndcg_at_10"], result["p_at_5"]) == (1, 0.0, 0.0, 0.0)
-    assert "abnormal" not in result and "abnormal" not in retrieval.table(result)
-    with pytest.raises(DatasetError, match="no film has a finding"):
-        retrieval.measure(rows[1:], base, ByDigest({}), words, {}, 7)  # type: ignore[arg-type]
-
-
-def test_a_gallery_of_ones_own_study_alone_answers_nothing(maker: Maker, words: HashedWords) -> None:
-    base = a_gallery(words, ("CXR1", (0.0, 0.0), {"Edema"}, "a"))
-    row = a_query(maker, "CXR1", "Edema")
-    result = retrieval.measure([row], base, ByDigest({row.path: (0.0, 0.0)}), words, {}, 7)  # type: ignore[arg-type]
-    assert (result["map"], result["ndcg_at_10"], result["p_at_5"]) == (0.0, 0.0, 0.0)
-
-
-def test_the_gallery_is_the_starter_cases_that_have_labels() -> None:
-    def report(study: str, *tags: str) -> Report:
-        return Report(study, "", "", "Text.", "", tags, ())
-
-    numbers = np.arange(12, dtype=np.float32).reshape(4, 3)
-    cases = StarterCases("film@1", "mini@1", ("CXR1", "CXR2", "CXR3", "CXR4"), numbers, numbers * 2)
-    known = {"CXR1": report("CXR1", "Fractures, Bone"), "CXR2": report("CXR2"), "CXR4": report("CXR4", "normal")}
-    found = retrieval.gallery(cases, known)
-    assert found.studies == ("CXR1", "CXR4")
-    assert found.boxes.tolist() == [[0, 1, 2], [9, 10, 11]] and found.texts.tolist() == [[0, 2, 4], [18, 20, 22]]
-    assert [FINDINGS[i] for i in found.labels.argmax(1)] == ["Fracture", "No Finding"]
-    assert found.labels.sum() == 2.0
-
-
-def test_indications_come_from_the_reports_of_the_folder(maker: Maker) -> None:
-    assert retrieval.indications(maker.folder) == {}
-    maker.openi(STUDIES)
-    assert retrieval.indications(maker.folder) == {"CXR1": "Swollen legs", "CXR2": "Cough", "CXR3": "", "CXR4": "Pain"}

@@ -20,17 +20,14 @@ from eval import gate, grounding, labeler, speed
 from knowledge_base.errors import StoreInUse
 from knowledge_base.findings import FINDINGS
 from rag_service import wiring
-from rag_service.datasets import openi
 from rag_service.datasets.films import DatasetError, Split
 from rag_service.errors import FilmTooLarge
-from rag_service.models import text
 from rag_service.models.encoder import FilmEncoder
-from rag_service.models.starter import StarterCases, save_starter
 from rag_service.requests import DraftRequest, SearchRequest
 from rag_service.service import Stopwatch
 
 if TYPE_CHECKING:
-    from tests.integration.conftest import HashedWords, Maker
+    from tests.integration.conftest import Maker
 
 STUDIES = {
     "CXR1": ("The heart is enlarged.", "Swollen legs", ("Cardiomegaly",)),
@@ -280,29 +277,6 @@ def test_labels_by_command(run: Run, maker: Maker, tmp_path: Path) -> None:
     ]  # CXR5 has no label
     assert all(0.0 < float(v) < 1.0 for row in rows for v in row[1:])
     assert run("labels", maker.folder, "--split", Split.TEST)[1].startswith("1 films, 1 studies, seed 7\n")
-
-
-def test_retrieval_by_command(
-    run: Run,
-    maker: Maker,
-    words: HashedWords,
-    tiny_encoder: FilmEncoder,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    folder = maker.openi(STUDIES)
-    monkeypatch.setattr(openi, "bundled_archive", lambda: folder / "NLMCXR_reports.tgz")
-    monkeypatch.setattr(text, "load_text_encoder", lambda: words)
-    axes = tiny_encoder.network.architecture.axes
-    boxes = np.random.default_rng(1).uniform(0.1, 1, (4, 2 * axes)).astype(np.float32)
-    studies = ("CXR1", "CXR3", "CXR4", "CXR5")
-    save_starter(
-        tmp_path / "model", StarterCases(tiny_encoder.record.id, text.NAME, studies, boxes, words.encode(studies))
-    )
-    code, said, _ = run("retrieval", folder, "--json", tmp_path / "r.json")
-    assert code == 0 and said.startswith("4 queries, 3 cases, seed 7\n")
-    found = written(tmp_path / "r.json")
-    assert set(found["baselines"]) == {"point", "random", "text"} and found["abnormal"]["n"] == 3
 
 
 def test_the_labeler_by_command(run: Run, maker: Maker, tmp_path: Path) -> None:
