@@ -15,15 +15,13 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from indexer.builder import Builder, Summary
+from indexer.commands import OPERATIONS
 from indexer.sources import SOURCES
 from indexer.starter import add_passages, add_starter
 from indexer.studies import Skipped, Study
-from knowledge_base.cases import from_payload
-from knowledge_base.errors import DamagedRecordError, DiskLow, StoreError, StoreInUse
-from knowledge_base.findings import FINDINGS
-from knowledge_base.schema import CASES, GUIDELINES
+from knowledge_base.errors import BadArchive, DamagedRecordError, ManifestMismatch, StoreError, StoreInUse
+from knowledge_base.schema import CASES
 from knowledge_base.store import PUBLIC, KnowledgeStore, Scope
-from knowledge_base.verification import verify
 from rag_service import settings as environment
 from rag_service.datasets.films import DatasetError
 from rag_service.datasets.openi import bundled_archive
@@ -50,11 +48,11 @@ def main(arguments: list[str] | None = None) -> int:
         return _COMMANDS[options.command](settings, options)
     except StoreInUse as error:
         return _fail(error, IN_USE)
-    except (DamagedRecordError, ServiceError) as error:
+    except (BadArchive, DamagedRecordError, ManifestMismatch, ServiceError) as error:
         return _fail(error, getattr(error, "exit_code", 3))
     except (SettingsError, DatasetError) as error:
         return _fail(error, 2)
-    except (DiskLow, StoreError) as error:
+    except StoreError as error:
         return _fail(error, 1)
 
 
@@ -133,52 +131,6 @@ def _ids(settings: Settings, options: argparse.Namespace) -> int:
     return 0
 
 
-def _stats(settings: Settings, options: argparse.Namespace) -> int:
-    _, _, store = _opened(settings, rebuild=False)
-    try:
-        scope = Scope(PUBLIC)
-        positive = store.facet(CASES, "labels_positive", scope)
-        found = {
-            "cases": store.count(CASES, scope),
-            "passages": store.count(GUIDELINES, scope),
-            "sources": store.facet(CASES, "source", scope),
-            "positive": {f: positive.get(f, 0) for f in FINDINGS},
-            "tenants": store.tenants(CASES),
-        }
-    finally:
-        store.close()
-    print(json.dumps(found, indent=None if options.json else 1))
-    return 0
-
-
-def _verify(settings: Settings, options: argparse.Namespace) -> int:
-    """Every record's checksum; exit code 3 and the ids when one fails."""
-    _, plan, store = _opened(settings, rebuild=False)
-    try:
-        results = {c.name: verify(store, c) for c in (plan.cases, plan.guidelines)}
-        unreadable = _unreadable(store)
-    finally:
-        store.close()
-    damaged = [str(i) for r in results.values() for i in r.damaged] + unreadable
-    print(
-        json.dumps(
-            {"checked": {n: r.checked for n, r in results.items()}, "damaged": damaged},
-            indent=None if options.json else 1,
-        )
-    )
-    return 3 if damaged else 0
-
-
-def _unreadable(store: KnowledgeStore) -> list[str]:
-    bad = []
-    for payload in _payloads(store):
-        try:
-            from_payload(payload)
-        except DamagedRecordError:
-            bad.append(str(payload.get("study")))
-    return bad
-
-
 def _payloads(store: KnowledgeStore) -> Iterator[dict[str, object]]:
     after: UUID | None = None
     while True:
@@ -215,8 +167,7 @@ _COMMANDS: dict[str, Callable[[Settings, argparse.Namespace], int]] = {
     "add": _add,
     "starter": _starter,
     "ids": _ids,
-    "stats": _stats,
-    "verify": _verify,
+    **{command.name: command.run for command in OPERATIONS},
 }
 
 
@@ -234,11 +185,11 @@ def _parser() -> argparse.ArgumentParser:
     starter = commands.add_parser(
         "starter", parents=[common], help="index the cases and passages that ship with the package"
     )
-    for command in (add, starter):
-        command.add_argument("--rebuild", action="store_true", help="throw the index away first")
+    for filling in (add, starter):
+        filling.add_argument("--rebuild", action="store_true", help="throw the index away first")
     commands.add_parser("ids", parents=[common], help="indexed study ids, one a line")
-    commands.add_parser("stats", parents=[common], help="what the index holds")
-    commands.add_parser("verify", parents=[common], help="check every record against its checksum")
+    for command in OPERATIONS:
+        command.configure(commands.add_parser(command.name, parents=[common], help=command.help))
     return parser
 
 
