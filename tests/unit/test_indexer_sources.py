@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import io
 import tarfile
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from indexer.deidentify import blank
 from indexer.sources import SOURCES, folder, nih, openi
 from indexer.studies import Skipped, Study
 from rag_service.datasets.films import DatasetError
@@ -109,17 +107,10 @@ def test_a_report_of_just_64_kib_is_read(tmp_path: Path) -> None:
     assert isinstance(study, Study) and len(study.text) == 65_536
 
 
-@pytest.mark.parametrize("start", ["x", "1 ", "id ", "mrn: ", "name: ", "Dr ", "5 ", "a@"])
-@pytest.mark.parametrize("filler", ["x", " ", "1", "-", ".", "("])
-def test_no_text_takes_long_to_blank(start: str, filler: str) -> None:
-    began = time.process_time()
-    blank(start + filler * 50_000)
-    assert time.process_time() - began < 1.0
-
-
 @pytest.mark.parametrize(
     ("written", "years"),
-    [("0", 0), ("61", 61), (" 7 ", 7), ("120", 120), ("121", None), ("-3", None), ("61.5", None), ("61Y", None),
+    [("0", 0), ("61", 61), (" 7 ", 7), ("89", 89), ("90", 90), ("120", 90),
+     ("121", None), ("-3", None), ("61.5", None), ("61Y", None),
      ("unknown", None), ("²", None), ("٦١", None), ("9" * 5000, None)],
 )  # fmt: skip
 def test_ages(tmp_path: Path, written: str, years: int | None) -> None:
@@ -198,56 +189,3 @@ def test_nih_gives_labels_in_place_of_a_report(tmp_path: Path) -> None:
     (study,) = nih.studies(tmp_path)
     labels = ("Lung Opacity", "Pleural Effusion", "Pneumonia")
     assert study == Study("nih", "00000001_000", "1", film, "", labels, "PA", "M", 57)
-
-
-# --- de-identification
-
-
-@pytest.mark.parametrize(
-    ("written", "blanked"),
-    [
-        ("Compared with 03/14/2021.", "Compared with XXXX."),
-        ("Film of 2021-03-14, unchanged.", "Film of XXXX, unchanged."),
-        ("Seen 14.3.21 again.", "Seen XXXX again."),
-        ("On 14 March 2021 and March 14, 2021.", "On XXXX and XXXX."),
-        ("On 1st of Sept. 2020, the 2nd Oct 2020.", "On XXXX, the XXXX."),
-        ("On march 3rd, 2021.", "On XXXX."),
-        ("Since January 2019.", "Since XXXX."),
-        ("Call 555-123-4567 now.", "Call XXXX now."),
-        ("Call +81 3 1234 5678 now.", "Call XXXX now."),
-        ("MRN: 123456 seen.", "XXXX seen."),
-        ("mrn no. A12-345", "XXXX"),
-        ("Accession #AB1234567", "XXXX"),
-        ("NHS number 943 476 5919", "NHS number XXXX"),
-        ("Study 20210314 read.", "Study XXXX read."),
-        ("Mail jo.do+x@mail.example.org today", "Mail XXXX today"),
-        ("Discussed with Dr. Smith.", "Discussed with XXXX."),
-        ("Read by Prof Anna O'Neill-Jones, MD", "Read by XXXX, MD"),
-        ("Mrs Brown fell.", "XXXX fell."),
-        ("Patient name: Jane Doe; cough.", "XXXX; cough."),
-        ("DOB: unknown day\nFINDINGS: clear.", "XXXX\nFINDINGS: clear."),
-    ],
-)
-def test_what_names_a_person_is_blanked(written: str, blanked: str) -> None:
-    assert blank(written) == blanked
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "A 2.5 cm nodule in the right upper lobe.",
-        "Compression of T12 and L1, unchanged.",
-        "Measures 12 x 15 mm, was 10 x 12 mm.",
-        "Tube tip 3.2 cm above the carina.",
-        "Heart-to-chest ratio 0.58 (58 %).",
-        "Fractures of the 5th to 8th ribs.",
-        "Ribs 4-6 on the left.",
-        "Oxygen 2-4 litres, age 85.",
-        "It may be 2 to 3 days old.",
-        "No acute disease. Misses nothing.",
-        "An id is not given.",
-        "",
-    ],
-)
-def test_clinical_words_and_numbers_are_kept(text: str) -> None:
-    assert blank(text) == text
