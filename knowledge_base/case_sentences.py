@@ -72,18 +72,25 @@ def supporting(hits: Sequence[CaseHit], wanted: Wanted, usable: Reading) -> tupl
     return tuple(sorted(found, key=lambda s: (-s.fit.side, -s.fit.place)))
 
 
-def best_sentence(case: Case, wanted: Sequence[Wanted], question: str) -> tuple[CaseSentence, int] | None:
-    """The sentence of a case that answers a question best, with how well (0 for words alone); the first of equals.
+def best_sentence(
+    case: Case, wanted: Sequence[Wanted], question: str, usable: Reading
+) -> tuple[CaseSentence, int] | None:
+    """What of a case answers a question best, with how well (0 for words alone); the first of equals.
 
-    By what is wanted: each thing stated counts, and more on the side and at the place wanted. Where nothing is wanted or a case
-    states none of it, by the terms shared with `question`. None when there are none of those either.
+    By what is wanted: each thing stated counts, and more on the side and at the place wanted; of the sentence, what is `usable`.
+    Where nothing is wanted or a case states none of it, the sentence with the most terms of `question`. None when it has none.
     """
+    graded = [(sum(_grade(s, w) for w in wanted), s) for s in case.sentences]
+    for grade, sentence in sorted(graded, key=lambda g: -g[0]):
+        if not grade:
+            break
+        stated = next(w for w in wanted if _fit_of(sentence, w) is not None)
+        if (clause := usable(sentence, stated.finding)) is not None:
+            return clause, grade
     asked = set(terms(question))
-    grades = [(sum(_grade(s, w) for w in wanted), len(asked & set(terms(s.text)))) for s in case.sentences]
-    best = max(range(len(grades)), key=lambda i: grades[i], default=None)
-    if best is None or grades[best] == (0, 0):
-        return None
-    return case.sentences[best], grades[best][0]
+    shared = [len(asked & set(terms(s.text))) for s in case.sentences]
+    most = max(shared, default=0)
+    return (case.sentences[shared.index(most)], 0) if most else None
 
 
 def _of_case(hit: CaseHit, rank: int, wanted: Wanted, usable: Reading) -> Iterator[Support]:

@@ -72,8 +72,7 @@ class Evidence:
     @cached_property
     def prior(self) -> bool:
         """Whether the patient has an earlier film here: one in the memory that is not this film."""
-        patient, box = self._base.exclude_patient, self._base.box
-        return patient is not None and box is not None and self._memory.has_prior(patient, self._base.tenant, box)
+        return self._memory.has_prior(self._base.exclude_patient, self._base.tenant, self._base.box)
 
     def similar(self, limit: int) -> Distinct:
         """The nearest cases by box and words, each study once."""

@@ -65,11 +65,13 @@ class Memory:
     manifest_digest: str
     content_digest: str
 
-    def has_prior(self, patient: tuple[str, str], tenant: str, film: BoxLatent) -> bool:
+    def has_prior(self, patient: tuple[str, str] | None, tenant: str, film: BoxLatent | None) -> bool:
         """Whether (source, patient) has a case in use, visible to the tenant, that is not the film itself."""
+        if patient is None:
+            return False
         of_patient = Filter(must=(Match("patient_key", patient_key(*patient)),), must_not=(Match(WITHDRAWN, 1),))
         box = self.names.box
         with store_errors():
             found = self.store.scroll(CASES, Scope(tenant), limit=STUDIES, wanted=of_patient, vectors=[box]).points
         boxes = [BoxLatent.from_vector(p.vectors[box]) if box in p.vectors else None for p in found]
-        return any(b is None or b.overlap(film) < NEAR_DUPLICATE for b in boxes)
+        return any(b is None or film is None or b.overlap(film) < NEAR_DUPLICATE for b in boxes)

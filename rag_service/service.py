@@ -46,6 +46,7 @@ from rag_service.report.draft import (
     AxisUncertainty,
     Change,
     Citation,
+    Coverage,
     Draft,
     Provenance,
     SearchAnswer,
@@ -57,11 +58,11 @@ from rag_service.report.draft import (
 from rag_service.report.impression import impression
 from rag_service.report.labeler import comparison_words
 from rag_service.requests import DraftRequest, SearchRequest, SteerRequest
-from rag_service.similar import answering, covered, read_question, similar_case
+from rag_service.similar import Question, answering, covered, read_question, similar_case
 from rag_service.views import ViewFusion, check_lateral
 
 SIMILAR: Final = 5
-PER_ANSWER: Final = 3
+PER_ANSWER: Final = 2
 """Cases looked at for each that is shown, where a question asks for sentences."""
 SPARE: Final = 8
 """Cases looked at beside those, in place of the film itself and of studies that are there twice."""
@@ -180,25 +181,39 @@ class RadiographService:
         vector = self._memory.text.encode([text])[0] if text else None
         looked = self._look(request)
         question = read_question(text, request.finding)
-        asked = request.limit * (PER_ANSWER if question else 1) + SPARE
+        box = None if looked.reading is None else looked.reading.box
         hits: Sequence[CaseHit] = ()
-        counts: Mapping[str, int] = {}
         if looked.reading is not None or text:
+            asked = request.limit * (PER_ANSWER if question.wanted else 1) + SPARE
             with store_errors():
                 hits = self._memory.cases.search(self._query(request, looked.reading, vector, asked)).hits
-        if question:
-            with store_errors():
-                counts = self._memory.cases.coverage(request.tenant)
-        answers = answering(hits, question, text, request.limit, request.include_same)
-        box = None if looked.reading is None else looked.reading.box
+        prior = self._memory.has_prior(request.patient, request.tenant, box)
+        answers = answering(hits, question, request.limit, prior=prior, include_same=request.include_same)
         passages = self._memory.guidelines.search(text, vector, limit=3) if text and vector is not None else ()
         return SearchAnswer(
             cases=tuple(replace(self._similar(hit, box), sentence=sentence) for hit, sentence in answers),
             passages=tuple(quote_passage(p, request.finding or text) for p in passages),
             abstain_reasons=looked.reasons,
             provenance=self._provenance(looked.digest),
-            coverage=tuple(covered(f, counts[f]) for f in dict.fromkeys(w.finding for w in question)),
+            coverage=self._coverage(request.tenant, question),
         )
+
+    def _coverage(self, tenant: str, question: Question) -> tuple[Coverage, ...]:
+        """Of the findings that a question asks for, present or not."""
+        if not question.wanted:
+            return ()
+        with store_errors():
+            counts = self._memory.cases.coverage(tenant)
+        return tuple(covered(f, counts[f]) for f in dict.fromkeys(w.finding for w in question.wanted))
+
+    def _look(self, request: SearchRequest) -> _Looked:
+        """The film of a search as it may be used."""
+        if request.film is None:
+            return _Looked(None, (), "")
+        film = self.decode(request.film)
+        reading = self._reader.encoder.read(film)
+        reasons = self._reader.gate.judge(film, reading).reasons
+        return _Looked(None if reasons else reading, reasons, film.digest)
 
     def _query(
         self, request: SearchRequest, reading: FilmReading | None, vector: np.ndarray | None, asked: int
@@ -229,15 +244,6 @@ class RadiographService:
     def _chances(self, reading: FilmReading) -> Mapping[str, float]:
         """Calibrated probability of each finding."""
         return dict(zip(FINDINGS, self._reader.calibration.probabilities(reading.probabilities).tolist(), strict=True))
-
-    def _look(self, request: SearchRequest) -> _Looked:
-        """The film of a search as it may be used."""
-        if request.film is None:
-            return _Looked(None, (), "")
-        film = self.decode(request.film)
-        reading = self._reader.encoder.read(film)
-        reasons = self._reader.gate.judge(film, reading).reasons
-        return _Looked(None if reasons else reading, reasons, film.digest)
 
     def steer(self, request: SteerRequest) -> SteerAnswer:
         """What moving a film along a concept does to its findings, or reasons why the film is turned away.

@@ -162,7 +162,7 @@ def test_the_sentence_that_answers_best() -> None:
     left = replace(EFFUSION, laterality=LEFT)
 
     def answer(*wanted: Wanted, question: str = "") -> tuple[str, int] | None:
-        found = best_sentence(told, wanted, question)
+        found = best_sentence(told, wanted, question, without_comparison)
         return None if found is None else (found[0].text, found[1])
 
     assert answer(left) == ("Left basilar effusion.", 16)
@@ -172,7 +172,17 @@ def test_the_sentence_that_answers_best() -> None:
     assert answer(question="is the aorta tortuous") == ("Tortuous aorta.", 0)
     assert answer(Wanted("Edema", POSITIVE), question="edema at the aorta") == ("Tortuous aorta.", 0)
     assert answer(question="hernia") is None
-    assert best_sentence(Case("a", "b", "c", "", ()), [left], "left") is None
+    changed = case("FINDINGS: The heart remains enlarged. New left effusion. Cardiomegaly.")
+    heart = Wanted("Cardiomegaly", POSITIVE)
+    asked = [
+        best_sentence(changed, [wanted], "", usable)
+        for usable in (without_comparison, whole)
+        for wanted in (left, heart)
+    ]
+    assert [(found[0].text, found[1]) for found in asked if found is not None] == [
+        ("left effusion", 16), ("Cardiomegaly.", 16), ("New left effusion.", 16), ("The heart remains enlarged.", 16),
+    ]  # fmt: skip
+    assert best_sentence(Case("a", "b", "c", "", ()), [left], "left", whole) is None
 
 
 def box(shift: float = 0.0) -> BoxLatent:
