@@ -98,6 +98,8 @@ def enlarge(store: KnowledgeStore, schema: CollectionSchema, cases: int) -> Iter
     while lacking > 0 and any(pages):
         round_ += 1
         for points in pages:
+            if lacking <= 0:
+                return
             likenesses = [_likeness(p, schema, round_) for p in points[:lacking]]
             store.upsert(schema.name, likenesses)
             lacking -= len(likenesses)
