@@ -66,7 +66,7 @@ def choose(
     if not groups:
         return None
     scored = {k: sum(1 / s.rank for s in group) * _quality(group[0]) for k, group in groups.items()}
-    best = min(groups, key=lambda k: (-scored[k], len(k), k))
+    best = min(groups, key=lambda k: (-scored[k], not groups[k][0].whole, len(k), k))
     implying = [s for s in found if entails(s.sentence, decision) and speaks_of_this_film_only(s.sentence.text, prior)]
     cited = nearest([*_one_each(groups[best]), *_one_each(implying)], MAX_CITATIONS)
     first = groups[best][0]
