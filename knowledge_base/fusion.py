@@ -55,7 +55,7 @@ def reciprocal_rank_fusion(
                 raise ValueError(f"ranking {name!r} names {identity} twice")
             ranks[identity][name] = rank
             scores[identity] = scores.get(identity, 0.0) + weight / (k + rank)
-    order = sorted(sorted(scores), key=lambda i: -scores[i])
+    order = sorted(scores, key=lambda i: (-scores[i], i))
     return [Fused(i, scores[i], ranks[i]) for i in order]
 
 

@@ -1,14 +1,14 @@
 """Questions put to the case search on calibration studies, with how relevant every case is to each.
 
-By film: an Open-i film, asked as the service asks, its own study left out; relevance by the hand-coded tags of both studies.
-By region: a radiologist's box on an NIH film; a case should have that finding there. By words: a sentence of a calibration
-report that states one finding.
+By film: an Open-i film, asked as the service asks, its own study left out; relevance by the hand-coded tags of both studies. By
+film and indication: the same film, asked with its indication instead of the names of what it shows. By region: a radiologist's
+box on an NIH film; a case should have that finding there. By words: a sentence of a calibration report that states one finding.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -37,6 +37,7 @@ from rag_service.report.sentences import read_case_sentences
 from rag_service.training.corpus import stored_film
 
 BY_FILM: Final = "film"
+TOLD: Final = "film and indication"
 BY_REGION: Final = "region"
 BY_WORDS: Final = "words"
 LONGEST: Final = 9
@@ -94,8 +95,8 @@ class Questioner:
         self._encoder, self._calibration, self._text, self._base = encoder, calibration, text, base
         self._names = text.encode(FINDINGS)
 
-    def films(self, rows: Sequence[FilmRow]) -> Iterator[Question]:
-        """A question for the first frontal film of each labelled calibration study."""
+    def films(self, rows: Sequence[FilmRow], indications: Mapping[str, str]) -> Iterator[Question]:
+        """A question for the first frontal film of each labelled calibration study, and one with its indication if it has one."""
         first: dict[str, FilmRow] = {}
         for row in rows:
             if row.split is Split.CALIBRATION and row.presentation == "frontal" and any(row.labels.values()):
@@ -103,9 +104,12 @@ class Questioner:
         for row, reading in self._read(list(first.values())):
             own = (openi.SOURCE, row.study)
             grade = self._grades(traits(row.tags or ()))
-            own_rows = [i for i, case in enumerate(self._base.cases) if case.study == row.study]
-            grade[own_rows] = 0.0
-            yield Question(BY_FILM, own, self._query(reading, own), grade)
+            grade[self._of_study(row.study)] = 0.0
+            query = self._query(reading, own)
+            yield Question(BY_FILM, own, query, grade)
+            if told := indications.get(row.study):
+                asked = replace(query, text=told, text_vector=self._text.encode([told])[0])
+                yield Question(TOLD, own, asked, grade)
 
     def regions(self, rows: Sequence[FilmRow], boxes: Sequence[nih.ReaderBox]) -> Iterator[Question]:
         """A question for each radiologist's box on a calibration film; none where the model makes no regions."""
@@ -133,9 +137,12 @@ class Questioner:
         for (study, sentence, mention), vector in zip(said, vectors, strict=True):
             own = (openi.SOURCE, study)
             grade = self._grades(trait(mention.finding, _places(mention)))
-            grade[[i for i, case in enumerate(self._base.cases) if case.study == study]] = 0.0
+            grade[self._of_study(study)] = 0.0
             query = CaseQuery(PUBLIC, text_vector=vector, text=sentence, exclude_patient=own)
             yield Question(BY_WORDS, own, query, grade)
+
+    def _of_study(self, study: str) -> list[int]:
+        return [i for i, case in enumerate(self._base.cases) if case.study == study]
 
     def _grades(self, wanted: Floats) -> Floats:
         return np.asarray(grades([wanted], self._base.traits)[0])

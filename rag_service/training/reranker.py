@@ -104,7 +104,8 @@ def make_reranker(data: Path, folder: Path) -> Fit:
     reports = openi.reports(openi.bundled_archive())
     base = gallery(starter, reports, labeler)
     asker = Questioner(encoder, load_calibration(folder, model), words, base)
-    questions = [*asker.films(openi.films(data / openi.SOURCE)), *asker.words(reports, labeler)]
+    told = {study: report.indication for study, report in reports.items()}
+    questions = [*asker.films(openi.films(data / openi.SOURCE), told), *asker.words(reports, labeler)]
     if (drawn := data / nih.SOURCE).is_dir():
         questions += asker.regions(nih.films(drawn), nih.boxes(drawn))
     plan = layout(model, encoder.axes)
@@ -152,7 +153,7 @@ def fitted(pools: Sequence[Judged], ridge: float) -> Reranker:
         parts = [_pairs(p, v, weight) for p, v in zip(useful, values, strict=True)]
         apart, worth = np.concatenate([d for d, _ in parts]), np.concatenate([w for _, w in parts])
         weight = _solved(apart, worth / len(useful), weight, ridge)
-    return Reranker(mean, scale, weight * _SIGNS)
+    return Reranker(mean, scale, weight * _SIGNS + 0.0)
 
 
 def figures(pools: Sequence[Judged], scorer: Scorer) -> dict[str, float]:
