@@ -1,7 +1,8 @@
 """The process that runs codecs on bytes from strangers: `python -m rag_service.imaging.decode_child`.
 
 It reads one request after another from standard input and answers on standard output (see `wire`): first a ready
-frame, then a film or a typed refusal for each request, until standard input ends. Before each request it sets its
+frame, then a film or a typed refusal for each request, until standard input ends. A request may ask for the film as
+encoders read it (`squeezed`), which is smaller. Before each request it sets its
 own limits on address space and processor time. Linux only (RLIMIT_AS against /proc/self/statm).
 """
 
@@ -25,18 +26,21 @@ from rag_service.errors import FilmError
 from rag_service.imaging.decode import decode
 from rag_service.imaging.film import Film
 from rag_service.imaging.limits import Limits
+from rag_service.imaging.normalise import to_stored
 from rag_service.imaging.wire import pack_start, read_start
 
 _NO_PIXELS = np.zeros((0, 0), dtype=np.float32)
 
 
-def answer(content: bytes, limits: Limits) -> tuple[dict[str, object], NDArray[np.float32]]:
+def answer(
+    content: bytes, limits: Limits, *, squeezed: bool = False
+) -> tuple[dict[str, object], NDArray[np.float32] | NDArray[np.uint8]]:
     """Header and pixels of the answer to one request; a refusal has `error` and `message` and no pixels."""
     try:
         film = decode(content, limits)
     except FilmError as refusal:
         return {"error": refusal.code, "message": str(refusal)}, _NO_PIXELS
-    return _describe(film), film.pixels
+    return _describe(film), to_stored(film.pixels) if squeezed else film.pixels
 
 
 def _describe(film: Film) -> dict[str, object]:
@@ -64,9 +68,10 @@ def serve(requests: BufferedReader, answers: BinaryIO) -> None:
     while requests.peek(1):
         header, body_bytes = read_start(read_exactly)
         content = read_exactly(body_bytes)
+        squeezed = bool(header.pop("squeezed", False))
         limits = Limits(**header)
         with _bound(limits, baseline + body_bytes):
-            _send(answers, *answer(content, limits))
+            _send(answers, *answer(content, limits, squeezed=squeezed))
 
 
 @contextmanager
@@ -89,7 +94,7 @@ def _address_space_bytes() -> int:
     return pages * resource.getpagesize()
 
 
-def _send(answers: BinaryIO, header: dict[str, object], pixels: NDArray[np.float32]) -> None:
+def _send(answers: BinaryIO, header: dict[str, object], pixels: NDArray[np.float32] | NDArray[np.uint8]) -> None:
     answers.write(pack_start(header, pixels.nbytes))
     answers.write(pixels.data)
     answers.flush()

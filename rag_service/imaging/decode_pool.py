@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rag_service.errors import (
     Busy,
@@ -33,6 +34,7 @@ from rag_service.errors import (
 )
 from rag_service.imaging.film import Film, Frame, View
 from rag_service.imaging.limits import Limits
+from rag_service.imaging.normalise import STORED_SIDE
 from rag_service.imaging.wire import pack_start, read_start
 
 _REFUSALS: dict[str, type[FilmError]] = {
@@ -61,6 +63,7 @@ class _Child:
             stderr=subprocess.DEVNULL,
             env=environment,
             cwd="/",
+            process_group=0,  # an interrupt typed at the terminal is for the parent to act upon
         )
         if self._process.stdin is None or self._process.stdout is None:
             raise ServiceError("the decoder has no pipes")
@@ -90,9 +93,11 @@ class _Child:
             raise ServiceError("the decoder could not be started") from None
         self._ready = True
 
-    def exchange(self, content: bytes, limits: Limits, deadline: float) -> tuple[dict[str, Any], bytearray]:
+    def exchange(
+        self, content: bytes, limits: Limits, deadline: float, *, squeezed: bool
+    ) -> tuple[dict[str, Any], bytearray]:
         """Send one film and read the answer. Raises _Gone, TimeoutError, ValueError for an answer out of form."""
-        self._write(pack_start(asdict(limits), len(content)), deadline)
+        self._write(pack_start({**asdict(limits), "squeezed": squeezed}, len(content)), deadline)
         self._write(content, deadline)
         header, body_bytes = read_start(lambda count: bytes(self._read(count, deadline)))
         if body_bytes > 4 * limits.max_pixels:
@@ -202,12 +207,25 @@ class DecodePool:
 
     def decode(self, content: bytes, limits: Limits) -> Film:
         """The film in `content`. Raises FilmError, Busy, or ServiceError when no child can be started."""
+        header, body = self._answer(content, limits, squeezed=False)
+        return _film(header, body, hashlib.sha256(content).hexdigest())
+
+    def decode_squeezed(self, content: bytes, limits: Limits) -> NDArray[np.uint8]:
+        """The film in `content` as encoders read it, uint8 (256, 256) (`normalise.to_stored`). Raises as `decode` does."""
+        header, body = self._answer(content, limits, squeezed=True)
+        _check(header)
+        try:
+            return np.frombuffer(body, np.uint8).reshape(STORED_SIDE, STORED_SIDE)
+        except ValueError:
+            raise DecodeFailed("the decoder gave no readable answer") from None
+
+    def _answer(self, content: bytes, limits: Limits, *, squeezed: bool) -> tuple[dict[str, Any], bytearray]:
         limits.check_bytes(len(content))
         child = self._borrow()
         survived = False
         try:
             child.await_ready()
-            header, body = child.exchange(content, limits, time.monotonic() + self._timeout_seconds)
+            answer = child.exchange(content, limits, time.monotonic() + self._timeout_seconds, squeezed=squeezed)
             survived = True
         except TimeoutError:
             raise DecodeFailed("decoding took too long and was stopped") from None
@@ -219,7 +237,7 @@ class DecodePool:
             raise DecodeFailed("the decoder gave no readable answer") from None
         finally:
             self._give_back(child, survived=survived)
-        return _film(header, body, hashlib.sha256(content).hexdigest())
+        return answer
 
     def _borrow(self) -> _Child:
         """An idle child that lives; one that died idle (the kernel short of memory) is replaced, not handed out."""
@@ -251,10 +269,15 @@ class DecodePool:
                 self._idle.put(child)
 
 
-def _film(header: Mapping[str, Any], body: bytearray, digest: str) -> Film:
-    """The answer as a film, or as the error it names; an answer out of form is DecodeFailed."""
+def _check(header: Mapping[str, Any]) -> None:
+    """Raise the error that an answer names."""
     if "error" in header:
         raise _REFUSALS.get(str(header["error"]), DecodeFailed)(str(header.get("message", ""))[:_MAX_MESSAGE])
+
+
+def _film(header: Mapping[str, Any], body: bytearray, digest: str) -> Film:
+    """The answer as a film, or as the error it names; an answer out of form is DecodeFailed."""
+    _check(header)
     try:
         frame = Frame(int(header["rows"]), int(header["columns"]), float(header["pixel_aspect"]))
         pixels = np.frombuffer(body, dtype=np.float32).reshape(frame.rows, frame.columns)

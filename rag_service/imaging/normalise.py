@@ -30,3 +30,8 @@ def stretch(stored: NDArray[np.uint8]) -> NDArray[np.float32]:
     low, high = np.percentile(stored, (_LOW, _HIGH))
     grey = (stored.astype(np.float32) - np.float32(low)) / np.float32(max(float(high - low), 1.0))
     return np.asarray(np.clip(grey, 0.0, 1.0), np.float32)
+
+
+def to_stored(pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Film pixels (rows, columns) in [0, 1] -> uint8 (256, 256), squeezed and stretched: what encoders read."""
+    return np.rint(stretch(squeeze(pixels)) * 255.0).astype(np.uint8)

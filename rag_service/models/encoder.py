@@ -16,7 +16,7 @@ from torch.nn import functional
 from knowledge_base.records import BoxLatent
 from rag_service.errors import BadWeights
 from rag_service.imaging.film import Film
-from rag_service.imaging.normalise import PREPROCESSING, squeeze, stretch
+from rag_service.imaging.normalise import PREPROCESSING, to_stored
 from rag_service.models.box_head import HeadedBackbone, is_headed, load_headed
 from rag_service.models.catalogue import ModelRecord, load_record
 from rag_service.models.network import PRESENTATIONS, FilmNetwork, PlacedReading, Reading
@@ -85,7 +85,7 @@ class FilmEncoder:
 
     def read(self, film: Film) -> FilmReading:
         """Read one decoded film."""
-        return self.read_stored(np.rint(stretch(squeeze(film.pixels)) * 255.0).astype(np.uint8)[None])[0]
+        return self.read_stored(to_stored(film.pixels)[None])[0]
 
     def read_stored(self, stored: NDArray[np.uint8]) -> list[FilmReading]:
         """Read films (B, 256, 256) that were squeezed and stretched before. BadWeights when the network yields NaN."""

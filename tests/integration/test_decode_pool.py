@@ -34,9 +34,10 @@ from pydicom.uid import (
 
 from rag_service.errors import Busy, DecodeFailed, FilmError, FilmTooLarge, NotAnImage, ServiceError, UnsupportedFilm
 from rag_service.imaging.decode import decode
-from rag_service.imaging.decode_child import serve
+from rag_service.imaging.decode_child import answer, serve
 from rag_service.imaging.decode_pool import DecodePool
 from rag_service.imaging.limits import Limits
+from rag_service.imaging.normalise import to_stored
 from rag_service.imaging.wire import pack_start, read_start
 
 MIB = 1024 * 1024
@@ -307,6 +308,24 @@ def test_the_child_loop_answers_until_its_requests_end() -> None:
     assert (header["error"], body_bytes) == ("not_an_image", 0)
     with pytest.raises(EOFError):
         serve(io.BufferedReader(io.BytesIO(requests[:-1])), io.BytesIO())
+
+
+def test_a_film_squeezed_by_the_child_is_what_the_parent_would_have_squeezed(
+    shared: DecodePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    squeezed = shared.decode_squeezed(GOOD, Limits())
+    assert (squeezed.shape, squeezed.dtype) == ((256, 256), np.uint8)
+    np.testing.assert_array_equal(squeezed, to_stored(decode(GOOD).pixels))
+    with pytest.raises(NotAnImage, match="not a known image"):
+        shared.decode_squeezed(b"word", Limits())
+    monkeypatch.setattr(DecodePool, "_answer", lambda *_, **__: ({}, bytearray(7)))
+    with pytest.raises(DecodeFailed, match="no readable answer"):
+        shared.decode_squeezed(GOOD, Limits())
+
+
+def test_the_child_squeezes_when_asked() -> None:
+    header, pixels = answer(GOOD, Limits(), squeezed=True)
+    assert (header["rows"], pixels.shape, pixels.dtype) == (96, (256, 256), np.uint8)
 
 
 @pytest.mark.parametrize("frame", [struct.pack(">IQ", 1 << 30, 0), struct.pack(">IQ", 3, 0) + b"[1]"])
