@@ -118,7 +118,7 @@ class ServerStore:
         schema.check(stored["schema"])
         self._index(schema, place)
         keys = self._read(None, lambda: shard_keys(self._client, place)) if divided(config) else None
-        self._opened[schema.name] = Opened(schema, place, keys)
+        self._opened[schema.name] = Opened(schema, manifest, place, keys)
         if keys is not None:
             self._ensure_shards(schema.name, PUBLIC)
 
@@ -169,7 +169,7 @@ class ServerStore:
             batch = Filter(must=(HasId(tuple(wanted[start : start + _BATCH])),))
             found = self._scroll(collection, scope, batch, None, _BATCH, vectors, payload=True)[0]
             points.update((p.id, p) for p in read_points(found, schema, vectors))
-        return Fetched(*sound([points[i] for i in wanted if i in points]))
+        return Fetched(*sound([points[i] for i in wanted if i in points], scope))
 
     def ranked(self, collection: str, prefetches: Sequence[Nearest], scope: Scope) -> list[list[Hit]]:
         """See `KnowledgeStore.ranked`."""
@@ -194,7 +194,7 @@ class ServerStore:
         schema = self._schema(collection, vectors)
         found, more = self._scroll(collection, scope, wanted, after, limit, vectors, payload=True)
         points = read_points(found, schema, vectors)
-        return Page(*sound(points), next_after=points[-1].id if more and points else None)
+        return Page(*sound(points, scope), next_after=points[-1].id if more and points else None)
 
     def ids(self, collection: str, scope: Scope, wanted: Filter = EVERYTHING) -> list[UUID]:
         """See `KnowledgeStore.ids`."""
@@ -252,13 +252,23 @@ class ServerStore:
     def health(self) -> Health:
         """See `KnowledgeStore.health`."""
         try:
-            asks = {n: partial(self._client.count, o.place, exact=True) for n, o in self._opened.items()}
-            counts = {n: self._read(n, ask).count for n, ask in asks.items()}
+            counts = {name: self._points(name) for name in list(self._opened)}
             if not counts:
                 self._read(None, self._client.get_collections)
             return Health(ready=True, collections=counts)
         except StoreError as error:
             return Health(ready=False, reason=str(error))
+
+    def _points(self, name: str) -> int:
+        """How many points an opened collection holds; where an import put another in its place, that one is opened."""
+        held = self._opened[name]
+        try:
+            return int(self._read(name, partial(self._client.count, held.place, exact=True)).count)
+        except CollectionMissing:
+            if self._found(name) is None:
+                raise
+            self.open(held.schema, held.manifest)
+        return int(self._read(name, partial(self._client.count, self._opened[name].place, exact=True)).count)
 
     def close(self) -> None:
         """See `KnowledgeStore.close`."""

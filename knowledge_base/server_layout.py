@@ -53,6 +53,7 @@ class Opened:
     """
 
     schema: CollectionSchema
+    manifest: IndexManifest
     place: str
     keys: frozenset[str] | None = None
 

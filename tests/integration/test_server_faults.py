@@ -34,7 +34,7 @@ def server() -> Iterator[Server]:
 def store(server: Server) -> Iterator[ServerStore]:
     """A store that believes its collection open."""
     connected = connect(server.url, read_seconds=1)
-    connected._opened["cases"] = Opened(SCHEMA, "cases")
+    connected._opened["cases"] = Opened(SCHEMA, MANIFEST, "cases")
     yield connected
     connected.close()
 

@@ -37,18 +37,21 @@ class Recorder:
     calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = field(default_factory=list)
     made: bool = False
     refuses_keys: bool = False
+    gone: str | None = None
+    aliases: dict[str, str] = field(default_factory=dict)
 
     def asked(self, name: str) -> list[dict[str, Any]]:
         return [{"args": a, **k} for n, a, k in self.calls if n == name]
 
     def get_aliases(self) -> Any:
-        return SimpleNamespace(aliases=[])
+        told = [SimpleNamespace(alias_name=a, collection_name=c) for a, c in self.aliases.items()]
+        return SimpleNamespace(aliases=told)
 
     def get_collections(self) -> Any:
         return SimpleNamespace(collections=[])
 
     def collection_exists(self, name: str) -> bool:
-        return self.made
+        return self.made and name != self.gone
 
     def create_collection(self, name: str, **params: Any) -> None:
         self.calls.append(("create_collection", (name,), params))
@@ -79,6 +82,8 @@ class Recorder:
         }
 
         def call(*args: Any, **params: Any) -> Any:
+            if args and args[0] == self.gone:
+                raise UnexpectedResponse(404, "Not Found", b"{}", httpx.Headers())
             self.calls.append((name, args, params))
             return answers.get(name)
 
@@ -187,6 +192,17 @@ def test_a_server_searches_the_copies_and_scores_again_on_the_originals() -> Non
     assert (dense.hnsw_ef, dense.quantization.rescore, dense.quantization.oversampling) == (128, True, 4.0)
     assert sparse.quantization is None
     assert sparse.idf.corpus is not None
+
+
+def test_health_opens_what_an_import_put_in_the_place_of_a_collection() -> None:
+    client = Recorder(keys=["public"])
+    store = opened(client)
+    client.gone = "cases"
+    assert not store.health().ready, "nothing took its place, and nothing is made"
+    client.aliases = {"cases.now": "cases.import"}
+    assert store.health().collections == {"cases": 0}
+    store.count("cases", Scope("public"))
+    assert client.asked("count")[-1]["args"][0] == "cases.import"
 
 
 def test_grpc_is_used_where_its_port_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
