@@ -122,6 +122,25 @@ def _faults(_: Settings, options: argparse.Namespace) -> Result:
     return result, kills.table(result)
 
 
+def _evidence(settings: Settings, options: argparse.Namespace) -> Result:
+    from eval import evidence, films
+    from rag_service.models.text import load_text_encoder
+    from rag_service.service import RadiographService
+    from rag_service.wiring import build_memory, build_reader, build_store
+
+    if options.store:
+        settings = replace(settings, store=options.store)
+    reader, store = build_reader(settings), build_store(settings)
+    try:
+        memory = build_memory(store, reader.encoder, load_text_encoder())
+        rows = films.labelled(films.read(options.folder, options.split or Split.CALIBRATION))
+        free = RadiographService(replace(reader, relevance=None), memory)
+        result = evidence.measure(rows, RadiographService(reader, memory), free)
+    finally:
+        store.close()
+    return result, evidence.table(result)
+
+
 def _labeler(_: Settings, options: argparse.Namespace) -> Result:
     from eval import labeler
 
@@ -314,6 +333,7 @@ _TASKS: dict[str, Callable[[Settings, argparse.Namespace], Result]] = {
     "recalibrate": _recalibrate,
     "drift": _drift,
     "retrieval": _retrieval,
+    "evidence": _evidence,
     "labeler": _labeler,
     "faults": _faults,
     "grounding": _grounding,
@@ -370,6 +390,8 @@ def _parser() -> argparse.ArgumentParser:
     moved = tasks.add_parser("drift", parents=[common], help="do a site's scores look like the calibration films'?")
     moved.add_argument("scores", type=Path, help="CSV of raw scores, as labels --raw-scores writes it")
     tasks.add_parser("retrieval", parents=[common, of_films], help="are near cases alike?")
+    cited = tasks.add_parser("evidence", parents=[common, of_films], help="what the relevance gate costs and gives")
+    cited.add_argument("--store", help="folder of the embedded index, or the URL of a Qdrant server")
     tasks.add_parser("grounding", parents=[common, of_films], help="boxes against radiologists' boxes")
     tasks.add_parser("lateral", parents=[common, of_films], help="what a lateral adds; frontal told from lateral")
     tasks.add_parser("projection", parents=[common, of_films], help="is an AP film told from a PA one?")
