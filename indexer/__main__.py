@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from indexer.builder import Builder, Summary
 from indexer.commands import OPERATIONS
-from indexer.sources import SOURCES
+from indexer.sources import NAMES, read
 from indexer.starter import add_passages, add_starter
 from indexer.studies import Skipped, Study
 from knowledge_base.errors import BadArchive, DamagedRecordError, ManifestMismatch, StoreError, StoreInUse
@@ -65,8 +65,8 @@ def _add(settings: Settings, options: argparse.Namespace) -> int:
     folder = Path(options.folder)
     if not folder.is_dir():
         raise DatasetError(f"{folder.name}/ is no folder")
-    studies = SOURCES[options.source](folder)
-    total = sum(1 for _ in SOURCES[options.source](folder))
+    studies = read(options.source, folder, settings.pseudonym_key)
+    total = sum(1 for _ in read(options.source, folder, settings.pseudonym_key))
     encoder, plan, store = _opened(settings, options.rebuild)
     summary = Summary()
     try:
@@ -179,7 +179,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m indexer", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     add = commands.add_parser("add", parents=[common], help="index a folder of studies")
-    add.add_argument("source", choices=tuple(SOURCES))
+    add.add_argument("source", choices=NAMES)
     add.add_argument("folder")
     add.add_argument("--limit", type=int, default=0, help="stop after this many studies")
     starter = commands.add_parser(

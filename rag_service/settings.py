@@ -47,6 +47,8 @@ class Settings:
     """Free disk below which nothing is indexed."""
     audit_log: str | None = None
     """Folder of the audit log; beside an embedded store, `<store>.audit`, and `build/audit` for a server, if not given."""
+    pseudonym_key: str | None = None
+    """The site's secret under which patients and studies of DICOM films get pseudonyms; lost, the same patient becomes another."""
 
     @property
     def on_server(self) -> bool:
@@ -110,4 +112,6 @@ def _checked(settings: Settings) -> Settings:
         raise SettingsError(f"{PREFIX}DEADLINE_SECONDS must be positive and {PREFIX}RESERVE_MIB not negative")
     if settings.api_key is not None and len(settings.api_key) < 16:
         raise SettingsError(f"{PREFIX}API_KEY is weak: give at least 16 characters")
+    if settings.pseudonym_key is not None and len(settings.pseudonym_key) < 32:
+        raise SettingsError(f"{PREFIX}PSEUDONYM_KEY is weak: give at least 32 characters")
     return settings

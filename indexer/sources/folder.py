@@ -2,26 +2,23 @@
 
 Header: film,report,patient,study,date,view,sex,age. `film` is a path inside the folder (PNG, JPEG or DICOM) or empty;
 `report` is the text itself, or the path of a .txt file inside the folder; `patient` and `study` are required pseudonyms;
-`date`, `view`, `sex` and `age` may be empty or left out. Reports must be de-identified; what still looks like a name, a date
-or a number of a person is blanked before anything is stored.
+`date`, `view`, `sex` and `age` may be empty or left out.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from indexer.deidentify import blank
+from indexer import fields
+from indexer.sources import files
 from indexer.studies import Skipped, Study
-from rag_service.datasets.films import DatasetError, read_table
+from rag_service.datasets.films import DatasetError
 
 SOURCE: Final = "folder"
 TABLE: Final = "cases.csv"
 REQUIRED: Final = ("film", "report", "patient", "study")
-MAX_REPORT: Final = 64 << 10
-"""Bytes of a report file."""
 
 
 def studies(folder: Path) -> Iterator[Study | Skipped]:
@@ -30,7 +27,7 @@ def studies(folder: Path) -> Iterator[Study | Skipped]:
     DatasetError when the table is missing or lacks a required column.
     """
     seen: set[str] = set()
-    for number, row in enumerate(read_table(folder / TABLE, REQUIRED), 2):
+    for number, row in enumerate(files.rows(files.needed(folder, TABLE), REQUIRED), 2):
         found = _study(folder, row, f"line {number}")
         if isinstance(found, Study):
             if found.study in seen:
@@ -40,46 +37,21 @@ def studies(folder: Path) -> Iterator[Study | Skipped]:
 
 
 def _study(folder: Path, row: dict[str, str], line: str) -> Study | Skipped:
-    study, patient = (row["study"] or "").strip(), (row["patient"] or "").strip()
+    study, patient = row["study"].strip(), row["patient"].strip()
     if not study or not patient:
         return Skipped(line, "no_study_or_patient")
     try:
-        film = _inside(folder, row["film"])
-        text = _report(folder, row["report"] or "")
+        film = files.inside(folder, row["film"]) if row["film"].strip() else None
+        text = _report(folder, row["report"])
     except DatasetError as error:
         return Skipped(study, str(error))
     if film is None and not text:
         return Skipped(study, "neither_film_nor_report")
-    age = (row.get("age") or "").strip()
     return Study(
-        SOURCE, study, patient, film, blank(text), view=row.get("view") or None, sex=row.get("sex") or None,
-        age_years=int(age) if re.fullmatch(r"[0-9]{1,3}", age) and int(age) <= 120 else None,
+        SOURCE, study, patient, film, text, view=row.get("view"), sex=fields.sex(row.get("sex", "")),
+        age_years=fields.age(row.get("age", "")), date=fields.day(row.get("date", "")),
     )  # fmt: skip
 
 
-def _inside(folder: Path, name: str | None) -> Path | None:
-    """The file of that name, which must exist and lie inside the folder once links are followed."""
-    if not (name or "").strip():
-        return None
-    try:
-        path = (folder / str(name).strip()).resolve()
-        present = path.is_file()
-    except (OSError, RuntimeError, ValueError) as error:  # a name too long, links in a circle, a null character
-        raise DatasetError("file_missing") from error
-    if not path.is_relative_to(folder.resolve()):
-        raise DatasetError("path_outside_folder")
-    if not present:
-        raise DatasetError("file_missing")
-    return path
-
-
 def _report(folder: Path, text: str) -> str:
-    if not text.strip().lower().endswith(".txt"):
-        return text.strip()
-    path = _inside(folder, text)
-    if path is None or path.stat().st_size > MAX_REPORT:
-        raise DatasetError("report_too_large")
-    try:
-        return path.read_text("utf-8").strip()
-    except UnicodeDecodeError as error:
-        raise DatasetError("report_not_utf8") from error
+    return files.report(folder, text) if text.strip().lower().endswith(".txt") else text.strip()

@@ -22,7 +22,8 @@ _CHILDREN: Mapping[str, Mapping[str, bool]] = {
     "normal": {"Lung Opacity": False, "Pneumonia": False, "No Finding": True},
 }
 _CHILD = re.compile(r"(pneumonia|normal)_(person\d+|(?:NORMAL\d-)?IM-\d+)")
-_INFECTIONS = ("covid", "pneumonia", "sars", "strepto", "pneumocystis", "klebsiella", "legionella", "mers", "varicella")
+INFECTIONS = ("covid", "pneumonia", "sars", "strepto", "pneumocystis", "klebsiella", "legionella", "mers", "varicella")
+"""Words of Cohen's `finding` that name a pneumonia."""
 
 
 def rocov2(folder: Path) -> list[FilmRow]:
@@ -83,7 +84,7 @@ def _pictures(folder: Path) -> list[Path]:
 
 def _cohen(folder: Path, row: Mapping[str, str]) -> FilmRow:
     finding, view = row["finding"], row["view"]
-    infected = any(word in finding.lower() for word in _INFECTIONS)
+    infected = any(word in finding.lower() for word in INFECTIONS)
     return FilmRow(
         "cohen",
         folder / row["file"],

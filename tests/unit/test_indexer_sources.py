@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from indexer.sources import SOURCES, folder, nih, openi
+from indexer.sources import NAMES, SOURCES, folder, nih, openi
 from indexer.studies import Skipped, Study
 from rag_service.datasets.films import DatasetError
 
@@ -29,7 +29,8 @@ def rows_of(path: Path, *lines: str) -> list[Study | Skipped]:
 
 
 def test_the_sources_by_name() -> None:
-    assert {"openi": openi.studies, "nih": nih.studies, "folder": folder.studies} == SOURCES
+    assert NAMES == ("openi", "nih", "cohen", "rocov2", "padchest-gr", "mimic-cxr", "folder", "dicom")
+    assert (SOURCES["openi"], SOURCES["nih"], SOURCES["folder"]) == (openi.studies, nih.studies, folder.studies)
 
 
 # --- a folder of one's own
@@ -38,7 +39,7 @@ def test_the_sources_by_name() -> None:
 def test_a_row_becomes_a_study(tmp_path: Path) -> None:
     film = a_film(tmp_path / "films" / "1.png")
     assert rows_of(tmp_path, 'films/1.png,"Small effusion, left.",P1,S1,2021-05-06,PA,F,61') == [
-        Study("folder", "S1", "P1", film, "Small effusion, left.", (), "PA", "F", 61)
+        Study("folder", "S1", "P1", film, "Small effusion, left.", (), "PA", "F", 61, "2021-05-06")
     ]
 
 
@@ -110,7 +111,7 @@ def test_a_report_of_just_64_kib_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("written", "years"),
     [("0", 0), ("61", 61), (" 7 ", 7), ("89", 89), ("90", 90), ("120", 90),
-     ("121", None), ("-3", None), ("61.5", None), ("61Y", None),
+     ("121", None), ("-3", None), ("61.5", None), ("61Y", 61), ("061Y", 61), ("018M", 1), ("200D", 0),
      ("unknown", None), ("²", None), ("٦١", None), ("9" * 5000, None)],
 )  # fmt: skip
 def test_ages(tmp_path: Path, written: str, years: int | None) -> None:

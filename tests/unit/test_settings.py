@@ -43,6 +43,7 @@ def test_every_field_has_its_variable() -> None:
         "RAG_TORCH_THREADS": "torch_threads",
         "RAG_RESERVE_MIB": "reserve_mib",
         "RAG_AUDIT_LOG": "audit_log",
+        "RAG_PSEUDONYM_KEY": "pseudonym_key",
     }
 
 
@@ -132,6 +133,9 @@ def test_a_short_key_is_weak() -> None:
     with pytest.raises(SettingsError, match="weak"):
         load({"RAG_API_KEY": ""})
     assert load({"RAG_API_KEY": "sixteen letters!"}).api_key == "sixteen letters!"
+    with pytest.raises(SettingsError, match="RAG_PSEUDONYM_KEY is weak: give at least 32 characters"):
+        load({"RAG_PSEUDONYM_KEY": "x" * 31})
+    assert load({"RAG_PSEUDONYM_KEY": "x" * 32}).pseudonym_key == "x" * 32
 
 
 @given(st.sampled_from(sorted(ENVIRONMENT)), st.text(st.characters(codec="ascii"), min_size=1, max_size=12))
