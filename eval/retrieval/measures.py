@@ -1,7 +1,8 @@
 """What a ranking is worth: precision, average precision, nDCG and the vote of the nearest, each query by itself; then intervals.
 
 All take rankings as `low` (q, m): the lower, the nearer. `own` (q, m) are the cases a query must not find: its own study.
-Average precision is over the whole ranking, a case being relevant when its grade is above 0; nDCG@10 has gains 2^grade - 1.
+A case is relevant when its grade is above 0. Average precision is over the whole ranking (`map`), and over the 50 nearest, out
+of at most 50 relevant ones (`map_at_50`); nDCG@10 has gains 2^grade - 1.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ DIVERSIFIED: Final = "diversified"
 HYBRID: Final = "hybrid"
 SHIPPED: Final = (SERVICE, RERANKED, DIVERSIFIED, HYBRID)
 """The search that ships, by way: the fullest first."""
-FIGURES: Final = ("map", "ndcg_at_10", "p_at_1", "p_at_5", "p_at_10")
+FIGURES: Final = ("map", "map_at_50", "ndcg_at_10", "p_at_1", "p_at_5", "p_at_10")
 RESAMPLES: Final = 2000
 VOTERS: Final = (10, 20)
 
@@ -34,7 +35,7 @@ Floats = NDArray[np.float64]
 
 
 def scored(low: Floats, grade: Floats, own: NDArray[np.bool_]) -> Floats:
-    """(q, 5): FIGURES of each query. Precision at k is over the k nearest, or all when there are fewer."""
+    """(q, 6): FIGURES of each query. Precision at k is over the k nearest, or all when there are fewer."""
     order = nearest(low, own)
     found = np.empty((len(low), len(FIGURES)))
     weights = 1.0 / np.log2(np.arange(2, TOP + 2))
@@ -45,6 +46,7 @@ def scored(low: Floats, grade: Floats, own: NDArray[np.bool_]) -> Floats:
         ideal = ((2.0 ** np.sort(gains)[::-1][:TOP] - 1) * discount).sum()
         found[q] = (
             precision[hits].mean() if hits.any() else 0.0,
+            (precision * hits)[:DEPTH].sum() / max(min(int(hits.sum()), DEPTH), 1),
             ((2.0 ** gains[:TOP] - 1) * discount).sum() / ideal if ideal else 0.0,
             *(hits[:k].mean() if len(hits) else 0.0 for k in (1, 5, 10)),
         )

@@ -86,15 +86,18 @@ def table(result: Mapping[str, Any]) -> str:
 
 def _part(name: str, part: Mapping[str, Any]) -> Iterator[str]:
     yield f"{name} ({part['n']} queries)"
-    yield f"  {'':12s} {'mAP':>21s} {'nDCG@10':>21s} {'P@1':>6s} {'P@5':>6s} {'P@10':>6s} {'kNN-AUROC':>21s}"
+    yield f"  {'':12s} {'mAP':>21s} {'mAP@50':>6s} {'nDCG@10':>21s} {'P@1':>6s} {'P@5':>6s} {'P@10':>6s} {'kNN-AUROC':>21s}"
     for way, v in part["methods"].items():
         voted = v.get("knn_auroc_20")
         numbers = " ".join(f"{v[k]:6.3f}" for k in ("p_at_1", "p_at_5", "p_at_10"))
         area = _with(voted["macro"], voted["macro_ci"]) if voted else ""
-        yield f"  {way:12s} {_with(v['map'], v['map_ci'])} {_with(v['ndcg_at_10'], v['ndcg_at_10_ci'])} {numbers} {area}"
+        gain = _with(v["ndcg_at_10"], v["ndcg_at_10_ci"])
+        yield f"  {way:12s} {_with(v['map'], v['map_ci'])} {v['map_at_50']:6.3f} {gain} {numbers} {area}"
+    best = next(way for way in SHIPPED if way in part["methods"])
     for pair, gaps in part["differences"].items():
-        told = (f"{k} {shown(g['difference'])} (p {shown(g['p'])})" for k, g in gaps.items() if k != "p_at_5")
-        yield f"  {pair}: " + ", ".join(told)
+        if not pair.startswith(f"{best} - "):
+            continue
+        yield f"  {pair}: " + ", ".join(f"{k} {shown(g['difference'])} (p {shown(g['p'])})" for k, g in gaps.items())
 
 
 def _with(value: float | None, interval: tuple[float, float] | None) -> str:

@@ -143,7 +143,7 @@ class Exact:
     """Exact lists over the first `n` rows of the arrays."""
 
     def __init__(self, arrays: Arrays, words: Words, names: VectorNames, n: int) -> None:
-        self._arrays, self._words, self._names, self._n = arrays, words, names, n
+        self._arrays, self._words, self.names, self._n = arrays, words, names, n
         self._idf = words.idf(n)
 
     def lists(self, asked: Mapping[Key, Nearest]) -> dict[Key, list[Hit]]:
@@ -159,7 +159,7 @@ class Exact:
     def _best(self, name: str, asked: list[Nearest], limit: int) -> list[tuple[NDArray[np.int64], Low]]:
         """For each question the rows that can be among the `limit` best, ties at the cut included, and how low each lies."""
         best = [(np.zeros(0, np.int64), np.zeros(0, np.float32)) for _ in asked]
-        score = self._by_words(asked) if name == self._names.sparse else self._by_vector(name, asked)
+        score = self._by_words(asked) if name == self.names.sparse else self._by_vector(name, asked)
         for start in range(0, self._n, CHUNK):
             stop = min(self._n, start + CHUNK)
             for q, low in enumerate(score(start, stop)):
@@ -187,7 +187,7 @@ class Exact:
     def _by_vector(self, name: str, asked: list[Nearest]) -> Score:
         """Euclidean distance of boxes, negated cosine of everything else."""
         vectors = np.stack([np.asarray(n.vector, np.float64) for n in asked])
-        if name == self._names.box:
+        if name == self.names.box:
             squares = (vectors**2).sum(1)[:, None]
 
             def distance(start: int, stop: int) -> Low:
@@ -206,9 +206,9 @@ class Exact:
         return cosine
 
     def _stored(self, name: str, start: int, stop: int) -> NDArray[np.float16]:
-        if name == self._names.text:
+        if name == self.names.text:
             return self._arrays.texts[start:stop]
-        zone = next(i for i, z in enumerate(ZONES) if self._names.regions[z] == name)
+        zone = next(i for i, z in enumerate(ZONES) if self.names.regions[z] == name)
         if self._arrays.regions is None:
             raise ValueError("these cases have no regions")
         return self._arrays.regions[start:stop, zone]
@@ -217,7 +217,7 @@ class Exact:
         ordered = sorted(
             (float(low), UUID(bytes=self._words.ids[row].tobytes())) for row, low in zip(rows, lows, strict=True)
         )
-        return [Hit(i, low if name == self._names.box else -low) for low, i in ordered[:limit]]
+        return [Hit(i, low if name == self.names.box else -low) for low, i in ordered[:limit]]
 
 
 def _cut(lows: Low, limit: int) -> float:

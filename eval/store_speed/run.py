@@ -15,12 +15,14 @@ from eval.store_speed import baselines, synthetic
 from eval.store_speed.baselines import Job, apart
 from eval.store_speed.embedded import Place, fill, memory_mb, reopen_seconds
 from eval.store_speed.exact import Exact, Key, WordsWriter, key, load_words
-from eval.store_speed.searches import DENSE, figures, fused, lists_of
+from eval.store_speed.searches import DENSE, figures, fused, lists_of, ways
 from eval.store_speed.synthetic import Arrays, Query
+from knowledge_base.rerank import Reranker
 from knowledge_base.store import Hit
 from rag_service.datasets import openi
 from rag_service.datasets.films import Split
 from rag_service.models.starter import StarterCases
+from rag_service.reranker import load_reranker
 from rag_service.settings import Settings
 from rag_service.wiring import Layout
 
@@ -77,6 +79,7 @@ class Bench:
     warm: Sequence[Query]
     asked: Sequence[Query]
     seed: int
+    reranker: Reranker | None
 
     def place(self, n: int) -> Place:
         """The store of the first `n` cases."""
@@ -93,7 +96,8 @@ def bench(
 ) -> Bench:
     """Cases come from the starter set's training studies, warming questions from calibration, timed ones from test."""
     warm, asked = (synthetic.queries(starter, reports, s, ASKED) for s in (Split.CALIBRATION, Split.TEST))
-    return Bench(folder, settings, layout, synthetic.originals(starter, reports), warm, asked, seed)
+    reranker = load_reranker(Path(settings.model_folder), starter.box_model, starter.text_model)
+    return Bench(folder, settings, layout, synthetic.originals(starter, reports), warm, asked, seed, reranker)
 
 
 def measure(plan: Bench, n: int) -> dict[str, Any]:
@@ -168,7 +172,7 @@ def _ours(plan: Bench, arrays: Arrays, n: int) -> _Ours:
     reopening = reopen_seconds(place)
     exact = Exact(arrays, load_words(plan.folder), place.names, n)
     with place.opened() as store:
-        found = figures(store, exact, place.names, plan.warm, plan.asked)
+        found = figures(store, exact, ways(place.names, plan.reranker), plan.warm, plan.asked)
         weight = memory_mb()
     hybrid = found.rows["hybrid"]
     return _Ours(

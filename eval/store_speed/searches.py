@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any, Final
 from uuid import UUID
@@ -14,8 +14,9 @@ from eval.store_speed.exact import Answered, Exact, Key, Recorder
 from eval.store_speed.synthetic import TENANT, Query
 from knowledge_base.bm25 import query_vector
 from knowledge_base.cases import VectorNames
-from knowledge_base.fusion import reciprocal_rank_fusion
+from knowledge_base.fusion import WEIGHTS, reciprocal_rank_fusion
 from knowledge_base.records import BoxLatent
+from knowledge_base.rerank import Reranker
 from knowledge_base.schema import CASES
 from knowledge_base.search import CaseQuery, CaseSearch
 from knowledge_base.store import Hit, KnowledgeStore, Nearest, Scope
@@ -52,9 +53,29 @@ def hybrid(query: Query) -> CaseQuery:
     )
 
 
-def ways(names: VectorNames) -> dict[str, Way]:
-    """The ways that are measured, by name."""
-    return {"hybrid": Way(lambda store: CaseSearch(store, names), hybrid)}
+def reranked(query: Query) -> CaseQuery:
+    """The same with the film's probabilities, which a re-ranker compares with what cases state."""
+    return replace(hybrid(query), probabilities=query.probabilities)
+
+
+def by_region(query: Query) -> CaseQuery:
+    """The same with a region of the film, whose list is the fourth."""
+    return replace(reranked(query), region=query.region)
+
+
+def ways(names: VectorNames, reranker: Reranker | None) -> dict[str, Way]:
+    """The ways that are measured, by name: three lists fused, then re-ranked, then with a region beside. No `reranker`, no
+    comparing.
+    """
+
+    def compared(store: KnowledgeStore) -> CaseSearch:
+        return CaseSearch(store, names, reranker=reranker)
+
+    return {
+        "hybrid": Way(lambda store: CaseSearch(store, names), hybrid),
+        "reranked": Way(compared, reranked),
+        "region": Way(compared, by_region),
+    }
 
 
 def dense(names: VectorNames) -> Callable[[KnowledgeStore], Search]:
@@ -83,8 +104,8 @@ def lists_of(names: VectorNames, query: Query) -> dict[str, Nearest]:
 
 
 def fused(rankings: Mapping[str, Sequence[UUID]]) -> list[UUID]:
-    """The best 10 of some lists by reciprocal rank."""
-    return [f.id for f in reciprocal_rank_fusion(rankings)[:TOP]]
+    """The best 10 of some lists by weighted reciprocal rank."""
+    return [f.id for f in reciprocal_rank_fusion(rankings, weights=WEIGHTS)[:TOP]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,10 +118,11 @@ class Measured:
 
 
 def figures(
-    store: KnowledgeStore, exact: Exact, names: VectorNames, warm: Sequence[Query], asked: Sequence[Query]
+    store: KnowledgeStore, exact: Exact, measured: Mapping[str, Way], warm: Sequence[Query], asked: Sequence[Query]
 ) -> Measured:
     """Times over `asked`, after `warm`, and recall, of every way of searching and of the dense part alone."""
-    searches = {name: way.over for name, way in ways(names).items()} | {"dense": dense(names)}
+    names = exact.names
+    searches = {name: way.over for name, way in measured.items()} | {"dense": dense(names)}
     timed, recorder = {n: times(over(store), warm, asked) for n, over in searches.items()}, Recorder(store)
     found = {name: [over(recorder)(q) for q in asked] for name, over in searches.items()}
     for query in asked:

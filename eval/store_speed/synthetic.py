@@ -40,13 +40,17 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Query:
-    """What is asked: a box (2d,), a text vector (384,), words, and the seven regions (7, R), zones in the order of ZONES."""
+    """What is asked: a box (2d,), a text vector (384,), words, probabilities of findings, and one zone with its vector (R,).
+
+    The probabilities are 0.9 for what the study's tags name and 0.1 for what they do not; the zones take turns.
+    """
 
     study: str
     box: Floats
     text: Floats
     words: str
-    regions: Floats | None
+    probabilities: Mapping[str, float]
+    region: tuple[str, Floats] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,8 +84,10 @@ def queries(cases: StarterCases, reports: Mapping[str, openi.Report], split: Spl
             continue
         said = [s.text for s in read_case_sentences(reports[study].text, labeler) if s.mentions]
         if words := said[-1] if said else "":
-            regions = None if cases.regions is None else cases.regions[row]
-            found.append(Query(study, cases.boxes[row], cases.texts[row], words, regions))
+            zone = len(found) % len(ZONES)
+            region = None if cases.regions is None else (ZONES[zone], cases.regions[row, zone])
+            chances = {f: 0.9 if present else 0.1 for f, present in reports[study].labels.items()}
+            found.append(Query(study, cases.boxes[row], cases.texts[row], words, chances, region))
     return found
 
 

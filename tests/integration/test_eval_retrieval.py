@@ -99,9 +99,18 @@ def test_a_perfect_ranking_scores_one() -> None:
     grade = np.array([[1.0, 0.5, 0.0, 0.0]])
     low, nothing = np.array([[0.0, 1.0, 2.0, 3.0]]), np.zeros((1, 4), bool)
     found = figures(measures.scored(low, grade, nothing)[0])
-    assert found == {"map": 1.0, "ndcg_at_10": pytest.approx(1.0), "p_at_1": 1.0, "p_at_5": 0.5, "p_at_10": 0.5}
+    assert found == {
+        "map": 1.0, "map_at_50": 1.0, "ndcg_at_10": pytest.approx(1.0), "p_at_1": 1.0, "p_at_5": 0.5, "p_at_10": 0.5,
+    }  # fmt: skip
     last = figures(measures.scored(-low, grade, nothing)[0])
     assert last["map"] == pytest.approx((1 / 3 + 2 / 4) / 2) and last["p_at_1"] == 0.0
+
+
+def test_the_first_fifty_are_scored_out_of_what_they_could_hold() -> None:
+    low, nothing = np.arange(200.0)[None], np.zeros((1, 200), bool)
+    grade = np.zeros((1, 200))
+    grade[0, :25] = grade[0, 100:] = 1.0
+    assert figures(measures.scored(low, grade, nothing)[0])["map_at_50"] == 0.5
 
 
 def test_gains_are_graded() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
@@ -22,13 +23,20 @@ from knowledge_base.memory import MemoryStore
 from knowledge_base.schema import BM25, CASES, IndexManifest, cases_schema
 from knowledge_base.store import Nearest, Scope, SparseVector
 from knowledge_base.zones import ZONES
+from rag_service.datasets import openi
 from rag_service.datasets.films import Split, split_of
 from rag_service.datasets.openi import Report
-from rag_service.models.starter import StarterCases
+from rag_service.models import starter as starter_cases
+from rag_service.models import text
+from rag_service.models.catalogue import load_record
+from rag_service.models.starter import StarterCases, load_starter
+from rag_service.settings import Settings
 
 AXES, WIDTH, REGION = 3, 5, 4
 SCHEMA = cases_schema("film@1", "mini@1", box_dimension=AXES, text_dimension=WIDTH, region_dimension=REGION)
 NAMES = VectorNames.of(SCHEMA)
+WEIGHTS = Path(Settings().model_folder)
+MODEL = load_record(WEIGHTS).id
 SAID = (
     "The heart is enlarged. No pleural effusion.",
     "Small left pleural effusion. Lungs are otherwise clear.",
@@ -42,6 +50,17 @@ def starter(count: int = 60) -> StarterCases:
     texts, regions = rng.normal(size=(count, WIDTH)), rng.normal(size=(count, len(ZONES), REGION))
     unit = [(v / np.linalg.norm(v, axis=-1, keepdims=True)).astype(np.float32) for v in (texts, regions)]
     return StarterCases("film@1", "mini@1", tuple(f"CXR{i}" for i in range(count)), boxes.astype(np.float32), *unit)
+
+
+def few(cases: StarterCases) -> StarterCases:
+    """The first 60 of the shipped cases, under the names of `reports`."""
+    return replace(
+        cases,
+        studies=tuple(f"CXR{i}" for i in range(60)),
+        boxes=cases.boxes[:60],
+        texts=cases.texts[:60],
+        regions=None if cases.regions is None else cases.regions[:60],
+    )
 
 
 def reports(count: int = 60) -> dict[str, Report]:
@@ -128,7 +147,8 @@ def test_exact_lists_are_those_of_the_store_in_memory(
     monkeypatch.setattr("eval.store_speed.exact.CHUNK", 70)
     store, words = filled(arrays, real, tmp_path)
     query = synthetic.queries(starter(), reports(), Split.TEST, 1)[0]
-    region = Nearest(NAMES.regions["left-lower"], query.regions[5], 20)  # type: ignore[index]
+    zone, vector = query.region  # type: ignore[misc]
+    region = Nearest(NAMES.regions[zone], vector, 20)
     asked = {key(n): n for n in (*lists_of(NAMES, query).values(), region)}
     found = Exact(arrays, words, NAMES, len(arrays)).lists(asked)
     wanted = store.ranked(CASES, list(asked.values()), Scope(synthetic.TENANT))
@@ -193,6 +213,8 @@ def test_a_small_run_writes_every_figure(
     for name, count in {"ASKED": 12, "LOCAL_ASKED": 3, "NUMPY_ASKED": 2, "LOCAL_AT_MOST": 200}.items():
         monkeypatch.setattr(runs, name, count)
     monkeypatch.setattr(runs, "apart", lambda engine, job: engine(job))
+    monkeypatch.setattr(starter_cases, "load_starter", lambda *_: few(load_starter(WEIGHTS, MODEL, text.NAME)))
+    monkeypatch.setattr(openi, "reports", lambda _: reports())
     place, out = tmp_path / "place", tmp_path / "r.json"
     command = ["speed", "store", "--cases", "400", "--folder", str(place), "--json", str(out)]
     assert cli.main([*command, "--keep"]) == 0
@@ -201,6 +223,8 @@ def test_a_small_run_writes_every_figure(
     assert wanted <= set(first)
     assert set(first["baselines"]) == {"qdrant_local", "faiss_hnsw", "faiss_flat", "numpy_exact"}
     assert all(wanted <= set(row) and row["recall_at_10"] >= 0.95 for row in first["baselines"].values())
+    assert set(first["searches"]) == {"hybrid", "reranked", "region", "dense"}
+    assert set(first["list_recall_at_10"].values()) == {1.0} and len(first["list_recall_at_10"]) == 10
     assert first["recall_at_10"] == first["searches"]["dense"]["recall_at_10"] == 1.0
     assert (first["cases"], first["beside_qdrant_local"]["cases"], first["baselines"]["qdrant_local"]["cases"]) == (
         400, 200, 200,
