@@ -132,7 +132,7 @@ class EdgeStore:
         answer, block = self._read(request | {"tenants": list(scope.condition().values)})
         points = {p.id: p for p in _points(answer, block, schema)}
         found = [points[i] for i in dict.fromkeys(ids) if i in points]
-        return Fetched(*sound(found))
+        return Fetched(*sound(found, scope))
 
     def ranked(self, collection: str, prefetches: Sequence[Nearest], scope: Scope) -> list[list[Hit]]:
         """See `KnowledgeStore.ranked`."""
@@ -170,7 +170,7 @@ class EdgeStore:
         within = confined(schema, scope, wanted)
         answer, block = self._page(collection, within, after, limit, vectors, payload=True)
         points = _points(answer, block, schema)
-        return Page(*sound(points), next_after=points[-1].id if answer["more"] else None)
+        return Page(*sound(points, scope), next_after=points[-1].id if answer["more"] else None)
 
     def ids(self, collection: str, scope: Scope, wanted: Filter = EVERYTHING) -> list[UUID]:
         """See `KnowledgeStore.ids`."""

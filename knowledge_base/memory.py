@@ -110,7 +110,7 @@ class MemoryStore:
         """See `KnowledgeStore.get`."""
         with self._lock:
             within = self._within(collection, scope, EVERYTHING, vectors)
-            return Fetched(*sound([_with(within[i], vectors) for i in dict.fromkeys(ids) if i in within]))
+            return Fetched(*sound([_with(within[i], vectors) for i in dict.fromkeys(ids) if i in within], scope))
 
     def ranked(self, collection: str, prefetches: Sequence[Nearest], scope: Scope) -> list[list[Hit]]:
         """See `KnowledgeStore.ranked`."""
@@ -134,7 +134,7 @@ class MemoryStore:
             within = self._within(collection, scope, wanted, vectors)
             rest = [within[i] for i in sorted(within) if after is None or i > after]
             page = [_with(p, vectors) for p in rest[:limit]]
-            return Page(*sound(page), next_after=page[-1].id if len(rest) > limit else None)
+            return Page(*sound(page, scope), next_after=page[-1].id if len(rest) > limit else None)
 
     def ids(self, collection: str, scope: Scope, wanted: Filter = EVERYTHING) -> list[UUID]:
         """See `KnowledgeStore.ids`."""

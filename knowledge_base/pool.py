@@ -59,13 +59,16 @@ class Records:
         self.points.update({p.id: p for p in fetched.points})
 
     def case(self, identity: UUID) -> Case | None:
-        """The case of a point that was read; None, and counted as damaged, when it is no case."""
+        """The case of a point that was read; None, and counted as damaged, when it is no case or lies under another's id."""
         if identity not in self._cases:
             try:
-                self._cases[identity] = case_of(self.points[identity].payload)
+                case = case_of(self.points[identity].payload)
             except (DamagedRecordError, RecordError):
+                case = None
+            if case is None or case.id != identity:
                 self.damaged.add(identity)
                 return None
+            self._cases[identity] = case
         return self._cases[identity]
 
 

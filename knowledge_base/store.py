@@ -298,9 +298,13 @@ def intact(payload: Mapping[str, Any]) -> bool:
     return payload.get(SHA256) == digest(kept)
 
 
-def sound(points: Sequence[Point]) -> tuple[tuple[Point, ...], tuple[UUID, ...]]:
-    """The points whose payload is intact, and the ids of the damaged."""
-    checked = [(p, intact(p.payload)) for p in points]
+def sound(points: Sequence[Point], scope: Scope) -> tuple[tuple[Point, ...], tuple[UUID, ...]]:
+    """The points whose payload is intact, and the ids of the damaged.
+
+    A payload that names a tenant outside the scope is damage, too: then a bit of the engine's own index is wrong.
+    """
+    tenants = scope.condition().values
+    checked = [(p, intact(p.payload) and p.payload["tenant"] in tenants) for p in points]
     return tuple(p for p, good in checked if good), tuple(p.id for p, good in checked if not good)
 
 

@@ -24,8 +24,9 @@ _GONE: Final = Match(WITHDRAWN, 1)
 class Verification:
     """How many records each tenant has, and what is wrong with which.
 
-    `damaged`: payload or dense vectors fail their checksum, or the payload is no record. `orphans`: by reason, records
-    that lack a vector their collection requires, or that a search would still find although they are withdrawn.
+    `damaged`: payload or dense vectors fail their checksum, or the payload is no record, or that of another id.
+    `orphans`: by reason, records that lack a vector their collection requires, or that a search would still find
+    although they are withdrawn.
     `unreachable`: records of no tenant, which no read can see.
     """
 
@@ -73,10 +74,10 @@ def _sound(point: Point, read: Callable[[Mapping[str, Any]], object]) -> bool:
     if point.payload.get(VECTORS_SHA256) != vectors_digest(point.vectors):
         return False
     try:
-        read(point.payload)
+        noun = read(point.payload)
     except DamagedRecordError:
         return False
-    return True
+    return getattr(noun, "id", point.id) == point.id
 
 
 def _orphans(points: Sequence[Point], schema: CollectionSchema) -> Iterator[tuple[str, UUID]]:

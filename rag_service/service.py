@@ -275,9 +275,9 @@ class RadiographService:
         scope = Scope(tenant)
         with store_errors():
             fetched = self._memory.store.get(CASES, [case_id], scope)
-            if fetched.damaged:
-                raise DamagedRecord("the stored case fails its checksum")
             found = [from_payload(p.payload) for p in fetched.points]
+            if fetched.damaged or any(case.id != case_id for case in found):
+                raise DamagedRecord("the stored case fails its checksum")
             if found and not found[0].withdrawn:
                 return found[0]
             if found or withdrawn_among(self._memory.store, [case_id], scope):
