@@ -22,8 +22,6 @@ MAX_COUNTER: Final = 2
 _EXTRA_PENALTY: Final = 0.5
 _SEVERITY_PENALTY: Final = 0.6
 _MENTION_PENALTY: Final = 0.7
-_CLAUSE_PENALTY: Final = 0.5
-"""A clause stands only where no case says it in a sentence of its own, or one far down the list."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,8 @@ def choose(
     that compare; what is said compares nothing, as no change is measured.
 
     Cases that say the same words add up, each weighed by 1/rank; words the labeler does not read, a degree of severity and
-    further mentions count against a sentence, since the image does not carry them, and so does being but a clause.
+    further mentions count against a sentence, since the image does not carry them. A clause is said only where no case says it in
+    a sentence of its own.
     """
     groups: dict[str, list[Support]] = {}
     for support in found:
@@ -66,7 +65,7 @@ def choose(
     if not groups:
         return None
     scored = {k: sum(1 / s.rank for s in group) * _quality(group[0]) for k, group in groups.items()}
-    best = min(groups, key=lambda k: (-scored[k], not groups[k][0].whole, len(k), k))
+    best = min(groups, key=lambda k: (not groups[k][0].whole, -scored[k], len(k), k))
     implying = [s for s in found if entails(s.sentence, decision) and speaks_of_this_film_only(s.sentence.text, prior)]
     cited = nearest([*_one_each(groups[best]), *_one_each(implying)], MAX_CITATIONS)
     first = groups[best][0]
@@ -107,8 +106,6 @@ def _quality(support: Support) -> float:
     quality = _EXTRA_PENALTY ** extra_words(sentence)
     if any(m.severity for m in sentence.mentions):
         quality *= _SEVERITY_PENALTY
-    if not support.whole:
-        quality *= _CLAUSE_PENALTY
     return float(quality * _MENTION_PENALTY ** (len({m.finding for m in sentence.mentions}) - 1))
 
 
