@@ -282,7 +282,8 @@ def test_a_plan_is_made_of_what_is_measured(indexer: Run, stores: Path, monkeypa
     assert code == 0
     assert found["measured"]["cases"] == 300
     assert found["measured"]["per_case"]["vectors"] >= 384 * 4
-    assert (found["plan"]["cases"], found["plan"]["replicas"], found["plan"]["nodes"]) == (1_000_000, 2, 3)
+    assert (found["plan"]["cases"], found["plan"]["replicas"]) == (1_000_000, 2)
+    assert found["plan"]["nodes"] >= 3
     assert found["plan"]["disk"] > 1_000_000 * 2 * 384 * 4
     code, said, _ = indexer("plan", "--cases", "1000", "--replicas", "1")
     assert code == 0
