@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -87,7 +86,7 @@ class Evidence:
 
     def opposing(self, wanted: Wanted) -> Sequence[Support]:
         """Sentences that state what is wanted, of the nearest films among cases that state it on the whole."""
-        found = sorted(self._found["against", wanted.finding], key=lambda h: math.inf if h.w2 is None else h.w2)
+        found = sorted(self._found["against", wanted.finding], key=lambda h: h.w2 or 0.0)
         return supporting(found, wanted, self._usable)
 
     def passes(self, support: Support, polarity: Polarity) -> bool:
@@ -95,10 +94,9 @@ class Evidence:
         return self._gate is None or self._gate.passes(support.hit, polarity)
 
     def separating(self, support: Support, finding: str) -> tuple[SeparatingAxis, ...]:
-        """See `separating_axes`; none where the case has no film."""
+        """See `separating_axes`."""
         film, case = self._base.box, support.hit.box
-        if film is None or case is None:
-            return ()
+        assert film is not None and case is not None  # noqa: S101  (what opposes is searched by boxes alone)
         return separating_axes(film, case, self._axes.weights[FINDINGS.index(finding)], self._axes.names)
 
     def passages(self, finding: str, sentence: str) -> Sequence[PassageHit]:

@@ -66,7 +66,7 @@ class SeparatingAxis:
 @dataclass(frozen=True)
 class CounterEvidence:
     """A similar case that says the opposite, the words that say it with their span in its text, and the axes that separate the
-    two films most; no axes where the case has no film.
+    two films most.
     """
 
     id: str
