@@ -7,6 +7,7 @@ owns PATH: the lock file names it. Imports nothing but the standard library and 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import select
@@ -25,6 +26,8 @@ from knowledge_base.places import LAYOUT, Places, load_places, save_places
 LOCK: Final = "engine.lock"
 _ORPHAN_GRACE_SECONDS: Final = 10.0
 _PARENT_CHECK_SECONDS: Final = 1.0
+_DISK_FULL: Final = (f"os error {errno.ENOSPC}", f"os error {errno.EFBIG}", f"os error {errno.EDQUOT}")
+"""How the engine's messages end when a file could not be written to."""
 _WRITES: Final = frozenset({"upsert", "set_withdrawn", "delete", "optimize"})
 _ON_NAMES: Final = frozenset({"open", "layout", "load", "swap", "drop"})
 _READS: Final = frozenset({"get", "ranked", "scroll", "count", "facet"})
@@ -214,6 +217,8 @@ def _refusal(error: Exception) -> Header:
             return {"error": {"kind": "held", "text": str(error), "pid": pid}}
         case LowDisk():
             return {"error": {"kind": "disk", "text": str(error)}}
+        case _ if any(sign in str(error) for sign in _DISK_FULL):
+            return {"error": {"kind": "disk", "text": "a file of the index cannot grow: the disk is full"}}
         case Refused() | FrameError() | KeyError():
             return {"error": {"kind": "refused", "text": str(error)}}
     return {"error": {"kind": "engine", "text": str(error)}}
