@@ -43,7 +43,7 @@ _BATCH: Final = 256
 _IDS_PAGE: Final = 10_000
 _OPEN_SECONDS: Final = 60.0
 _WRITE_SECONDS: Final = 60.0
-_OPTIMIZE_SECONDS: Final = 3600.0
+_POLL_SECONDS: Final = 0.1
 
 
 @dataclass(frozen=True)
@@ -209,9 +209,12 @@ class EdgeStore:
         self._change("delete", collection, ids, tenant, {})
 
     def optimize(self, collection: str) -> None:
-        """See `KnowledgeStore.optimize`. Reads of other threads run into their budget meanwhile."""
+        """See `KnowledgeStore.optimize`. Reads and writes go on meanwhile; they wait only while the new files are opened."""
         self._schema(collection)
-        self._call({"op": "optimize", "place": self._place(collection)}, b"", _OPTIMIZE_SECONDS, retry=False)
+        place = self._place(collection)
+        self._call({"op": "optimize", "place": place}, b"", _WRITE_SECONDS, retry=False)
+        while not self._call({"op": "optimized", "place": place}, b"", _OPEN_SECONDS, retry=False)[0]["done"]:
+            time.sleep(_POLL_SECONDS)
 
     def health(self) -> Health:
         """See `KnowledgeStore.health`."""

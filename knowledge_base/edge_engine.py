@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from knowledge_base.edge_optimizer import size
 from knowledge_base.edge_shard import MAKING, Answer, Header, Refused, Shard, sweep
 from knowledge_base.frames import FrameError, decode_header, encode, lengths
 from knowledge_base.places import LAYOUT, Places, load_places, save_places
@@ -28,9 +29,9 @@ _ORPHAN_GRACE_SECONDS: Final = 10.0
 _PARENT_CHECK_SECONDS: Final = 1.0
 _DISK_FULL: Final = (f"os error {errno.ENOSPC}", f"os error {errno.EFBIG}", f"os error {errno.EDQUOT}")
 """How the engine's messages end when a file could not be written to."""
-_WRITES: Final = frozenset({"upsert", "set_withdrawn", "delete", "optimize"})
+_WRITES: Final = frozenset({"upsert", "set_withdrawn", "delete"})
 _ON_NAMES: Final = frozenset({"open", "layout", "load", "swap", "drop"})
-_READS: Final = frozenset({"get", "ranked", "scroll", "count", "facet"})
+_READS: Final = frozenset({"get", "ranked", "scroll", "count", "facet", "optimized"})
 
 
 class Held(Exception):
@@ -129,7 +130,9 @@ class Engine:
             on_names: Callable[[Header], Header] = getattr(self, f"_{op}")
             return on_names(request), b""
         if op in _WRITES:
-            self._check_disk(len(block))
+            self._check_disk(3 * len(block))
+        elif op == "optimize":
+            self._check_disk(2 * size(self._path / request["place"]))  # the copy, and what is built in it
         elif op not in _READS:
             raise Refused(f"no operation {op!r}")
         shard = self._shards.get(request["place"])
@@ -201,7 +204,7 @@ class Engine:
 
     def _check_disk(self, incoming: int) -> None:
         space = os.statvfs(self._path)
-        if space.f_bavail * space.f_frsize - 3 * incoming < self._reserve:
+        if space.f_bavail * space.f_frsize - incoming < self._reserve:
             raise LowDisk(f"less than {self._reserve} bytes would stay free")
 
     def close(self) -> None:

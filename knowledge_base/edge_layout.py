@@ -1,8 +1,8 @@
 """How a collection's layout looks to the embedded engine: vectors, their compressed copies, graphs. Runs in its process.
 
 Every dense vector keeps its float32 original on disk and a TurboQuant copy of 8 bits a value (a quarter of the size) that the
-graph is built on and walked over; the best OVERSAMPLING times as many candidates are then scored again on the originals. Both are
-mapped files: what is not asked for does not stay in memory.
+graph is built on and walked over; the best OVERSAMPLING times as many candidates are then scored again on the originals. The
+copies of boxes and texts stay in memory; those of region vectors, seven a case and seldom asked for, are mapped.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ BREADTH: Final = 128
 """Candidates kept while a graph is walked (ef)."""
 DISTANCES: Final = {"Cosine": qe.Distance.Dot, "Euclid": qe.Distance.Euclid}
 KINDS: Final = {"keyword": qe.PayloadSchemaType.Keyword, "integer": qe.PayloadSchemaType.Integer}
+_SHORT: Final = 64
+_LIGHT: Final = qe.HnswIndexConfig(m=8, ef_construct=64, full_scan_threshold=10_000)
+"""Graph of short vectors, which are region vectors: over 100,000 it finds what one of twice the edges finds, and builds faster."""
 _DELETED_SHARE: Final = 1e-6
 _VACUUM_FROM: Final = 1
 
@@ -35,11 +38,15 @@ def config(schema: Mapping[str, Any]) -> qe.EdgeConfig:
 
 
 def _vector(layout: Mapping[str, Any]) -> qe.EdgeVectorParams:
-    copy = qe.TurboQuantQuantizationConfig(bits=qe.TurboQuantBitSize.Bits8, memory=qe.Memory.Cached)
+    short = layout["size"] <= _SHORT
+    copy = qe.TurboQuantQuantizationConfig(
+        bits=qe.TurboQuantBitSize.Bits8, memory=qe.Memory.Cold if short else qe.Memory.Pinned
+    )
     return qe.EdgeVectorParams(
         size=layout["size"],
         distance=DISTANCES[layout["distance"]],
         quantization_config=copy,
+        hnsw_config=_LIGHT if short else None,
         memory=qe.Memory.Cold,
     )
 

@@ -17,6 +17,7 @@ from uuid import UUID
 import qdrant_edge as qe
 
 from knowledge_base import edge_layout
+from knowledge_base.edge_optimizer import SHARD, Rebuild, exchange, recover
 from knowledge_base.frames import Words, float_words
 from knowledge_base.fusion import cut_ties
 from knowledge_base.places import LAYOUT
@@ -72,7 +73,13 @@ class Shard:
     def __init__(self, folder: Path) -> None:
         self.layout: dict[str, Any] = json.loads((folder / LAYOUT).read_text("utf-8"))
         self._dense: dict[str, Any] = self.layout["schema"]["dense"]
-        self._shard = qe.EdgeShard.load(str(folder / "shard"), edge_layout.config(self.layout["schema"]))
+        self._folder = folder
+        self._rebuild: Rebuild | None = None
+        recover(folder)
+        self._load()
+
+    def _load(self) -> None:
+        self._shard = qe.EdgeShard.load(str(self._folder / SHARD), edge_layout.config(self.layout["schema"]))
         self._rewritten = False
         self._complete: dict[str, bool] = {}
 
@@ -81,9 +88,9 @@ class Shard:
         """Create the collection on disk and open it."""
         making = folder.with_name(MAKING + folder.name)
         shutil.rmtree(making, ignore_errors=True)
-        (making / "shard").mkdir(parents=True)
+        (making / SHARD).mkdir(parents=True)
         schema = layout["schema"]
-        shard = qe.EdgeShard.create(str(making / "shard"), edge_layout.config(schema))
+        shard = qe.EdgeShard.create(str(making / SHARD), edge_layout.config(schema))
         for key, kind in schema["payload_indexes"].items():
             shard.update(qe.UpdateOperation.create_field_index(key, edge_layout.KINDS[kind]))
         shard.flush()
@@ -98,8 +105,9 @@ class Shard:
     def upsert(self, request: Header, block: bytes) -> Answer:
         """Store points; a withdrawal already on disk stays."""
         words = Words(block)
-        held = self._withdrawals([p["id"] for p in request["points"]])
-        self._rewritten |= bool(held)
+        ids = [p["id"] for p in request["points"]]
+        held = self._withdrawals(ids)
+        self._before_write(ids, rewritten=bool(held))
         points = []
         for spec in request["points"]:
             vector: dict[str, Any] = {n: words.floats(self._dense[n]["size"]) for n in spec["dense"]}
@@ -107,7 +115,6 @@ class Shard:
                 vector[name] = qe.SparseVector(words.integers(count), words.floats(count))
             payload = spec["payload"] | ({WITHDRAWN: 1} if held.get(spec["id"]) else {})
             points.append(qe.Point(UUID(spec["id"]), vector, payload))
-        self._complete.clear()
         self._shard.update(qe.UpdateOperation.upsert_points(points))
         if request["flush"]:
             self._shard.flush()
@@ -209,6 +216,7 @@ class Shard:
         """Set the withdrawal flag of one tenant's points."""
         if ids := self._owned(request):
             flag = {WITHDRAWN: 1 if request["withdrawn"] else 0}
+            self._before_write([str(i) for i in ids], rewritten=False)
             self._shard.update(qe.UpdateOperation.set_payload(ids, flag))
             self._shard.flush()
         return {}, b""
@@ -216,8 +224,7 @@ class Shard:
     def delete(self, request: Header, _: bytes) -> Answer:
         """Remove one tenant's points."""
         if ids := self._owned(request):
-            self._rewritten = True
-            self._complete.clear()
+            self._before_write([str(i) for i in ids], rewritten=True)
             self._shard.update(qe.UpdateOperation.delete_points(ids))
             self._shard.flush()
         return {}, b""
@@ -226,18 +233,46 @@ class Shard:
         found = self._shard.retrieve(_point_ids(request["ids"]), with_payload=["tenant"], with_vector=False)
         return [r.id for r in found if (r.payload or {}).get("tenant") == request["tenant"]]
 
+    def _before_write(self, ids: list[str], *, rewritten: bool) -> None:
+        self._rewritten |= rewritten
+        self._complete.clear()
+        if self._rebuild is not None:
+            self._rebuild.touch(ids)
+
     def optimize(self, _request: Header, _: bytes) -> Answer:
-        """Merge segments and build graphs; blocks this process."""
-        self._shard.optimize()
-        self._shard.flush()
-        self._rewritten = False
+        """Begin to merge segments and build graphs, on a copy in a process of its own."""
+        if self._rebuild is None:
+            self._shard.flush()
+            self._rebuild = Rebuild(self._folder)
         return {}, b""
+
+    def optimized(self, _request: Header, _: bytes) -> Answer:
+        """Whether the optimisation has ended: then the copy takes this shard's place. `Refused` when there is none or it failed."""
+        if self._rebuild is None:
+            raise Refused("nothing is being optimised")
+        status = self._rebuild.status()
+        if status is None:
+            return {"done": False}, b""
+        if status == 0 and not self._rebuild.carried:  # in two steps, so that reads get their turn between
+            self._rebuild.carry_over(self._folder, self._shard)
+            return {"done": False}, b""
+        rebuild, self._rebuild = self._rebuild, None
+        rebuild.stop()
+        if status != 0:
+            raise Refused(f"the optimiser ended with status {status}; the index is as it was")
+        rebuild.carry_over(self._folder, self._shard)
+        self._shard.close()
+        exchange(self._folder)
+        self._load()
+        return {"done": True}, b""
 
     def points(self) -> int:
         """How many points the shard holds."""
         return int(self._shard.info().points_count)
 
     def close(self) -> None:
-        """Flush and release."""
+        """Flush and release; an optimisation under way is given up."""
+        if self._rebuild is not None:
+            self._rebuild.stop()
         self._shard.flush()
         self._shard.close()
