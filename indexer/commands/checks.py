@@ -155,4 +155,4 @@ def _optimize(settings: Settings, options: argparse.Namespace) -> int:
 
 VERIFY: Final = Command("verify", "check every record, the manifests and what no record accounts for", _verify)
 STATS: Final = Command("stats", "what the index holds, all tenants", _stats)
-OPTIMIZE: Final = Command("optimize", "build the graphs over what was added; search waits meanwhile", _optimize)
+OPTIMIZE: Final = Command("optimize", "build the graphs over what was added", _optimize)
