@@ -20,7 +20,7 @@ from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import RunnablePassthrough
 
 from indexer import starter
-from indexer.builder import Summary
+from indexer.summary import Summary
 from knowledge_base.cases import to_point
 from knowledge_base.memory import MemoryStore
 from knowledge_base.records import Case
@@ -33,6 +33,7 @@ from rag_service.langchain_retriever import CaseRetriever
 from rag_service.models.encoder import FilmEncoder
 from rag_service.report.labeler import Labeler
 from rag_service.report.sentences import read_case_sentences
+from rag_service.requests import SearchRequest
 from rag_service.service import RadiographService, Reader
 
 if TYPE_CHECKING:
@@ -126,8 +127,10 @@ def test_documents_name_their_record_and_their_metadata_are_json(
     }
     kinds = [d.metadata["kind"] for d in found]
     assert kinds == ["case"] * kinds.count("case") + ["guideline"] * 3
-    scores = [d.metadata["score"] for d in found if d.metadata["kind"] == "case"]
-    assert scores == sorted(scores, reverse=True)
+    answered = service.search(SearchRequest(text="left pleural effusion")).cases
+    assert [(d.id, d.metadata["score"]) for d in found if d.metadata["kind"] == "case"] == [
+        (case.id, case.score) for case in answered
+    ]
 
 
 def test_a_tenant_sees_its_own_cases_and_the_public_ones(service: RadiographService) -> None:
