@@ -110,14 +110,13 @@ class EdgeStore:
         self._opened = {n: o for n, o in self._opened.items() if o.place != place}
 
     def upsert(self, collection: str, points: Sequence[Point]) -> None:
-        """See `KnowledgeStore.upsert`. The last batch of the call flushes the engine's files."""
+        """See `KnowledgeStore.upsert`. Points are in the write-ahead log when it returns, and flushed within seconds."""
         schema = self._schema(collection)
         checked = [checked_point(p, schema) for p in points]
         for start in range(0, len(checked), _BATCH):
             batch = checked[start : start + _BATCH]
-            flush = start + _BATCH >= len(checked)
             wire = [_wire_point(p) for p in batch]
-            request = {"op": "upsert", "place": self._place(collection), "points": wire, "flush": flush}
+            request = {"op": "upsert", "place": self._place(collection), "points": wire}
             self._call(request, b"".join(_words(p) for p in batch), _WRITE_SECONDS, retry=False)
 
     def get(self, collection: str, ids: Sequence[UUID], scope: Scope, vectors: Sequence[str] = ()) -> Fetched:

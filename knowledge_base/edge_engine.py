@@ -83,11 +83,12 @@ def _alive(pid: int) -> bool:
 
 
 class Pipe:
-    """Frames from stdin; `read` returns None at end of input or when the parent has died."""
+    """Frames from stdin; `read` returns None at end of input or when the parent has died. `idle` is called while none comes."""
 
-    def __init__(self, descriptor: int, parent: int) -> None:
+    def __init__(self, descriptor: int, parent: int, idle: Callable[[], None]) -> None:
         self._descriptor = descriptor
         self._parent = parent
+        self._idle = idle
 
     def read(self) -> Answer | None:
         """The next frame's header and block."""
@@ -104,6 +105,7 @@ class Pipe:
             if not select.select([self._descriptor], [], [], _PARENT_CHECK_SECONDS)[0]:
                 if os.getppid() != self._parent:
                     return None
+                self._idle()
                 continue
             piece = os.read(self._descriptor, min(count - len(got), 1 << 20))
             if not piece:
@@ -207,6 +209,11 @@ class Engine:
         if space.f_bavail * space.f_frsize - incoming < self._reserve:
             raise LowDisk(f"less than {self._reserve} bytes would stay free")
 
+    def flush(self) -> None:
+        """Bring every collection's latest points into its files: called when there is nothing else to do."""
+        for shard in self._shards.values():
+            shard.flush()
+
     def close(self) -> None:
         """Flush and release every collection."""
         for shard in self._shards.values():
@@ -243,7 +250,7 @@ def serve(path: Path, client_pid: int, reserve_bytes: int, out: int) -> int:
     except (Held, OSError, ValueError) as error:
         _send(out, encode(_refusal(error)))
         return 1
-    pipe = Pipe(0, client_pid)
+    pipe = Pipe(0, client_pid, engine.flush)
     _send(out, encode({"ready": os.getpid()}))
     while (frame := pipe.read()) is not None:
         request, block = frame

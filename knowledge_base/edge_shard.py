@@ -24,7 +24,8 @@ from knowledge_base.places import LAYOUT
 from knowledge_base.schema import WITHDRAWN
 
 MAKING: Final = ".making-"
-
+FLUSH_AFTER: Final = 4096
+"""Points written, and safe in the write-ahead log, before the engine's files are flushed although it is not idle."""
 
 Header: TypeAlias = dict[str, Any]
 Answer: TypeAlias = tuple[Header, bytes]
@@ -81,6 +82,7 @@ class Shard:
     def _load(self) -> None:
         self._shard = qe.EdgeShard.load(str(self._folder / SHARD), edge_layout.config(self.layout["schema"]))
         self._rewritten = False
+        self._unflushed = 0
         self._complete: dict[str, bool] = {}
 
     @classmethod
@@ -116,9 +118,16 @@ class Shard:
             payload = spec["payload"] | ({WITHDRAWN: 1} if held.get(spec["id"]) else {})
             points.append(qe.Point(UUID(spec["id"]), vector, payload))
         self._shard.update(qe.UpdateOperation.upsert_points(points))
-        if request["flush"]:
-            self._shard.flush()
+        self._unflushed += len(points)
+        if self._unflushed >= FLUSH_AFTER:
+            self.flush()
         return {}, b""
+
+    def flush(self) -> None:
+        """Bring what the write-ahead log holds into the engine's own files, and those to the disk."""
+        if self._unflushed:
+            self._shard.flush()
+            self._unflushed = 0
 
     def _withdrawals(self, ids: list[str]) -> dict[str, bool]:
         """Of the points already there, whether each is withdrawn."""
