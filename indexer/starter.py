@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from indexer.builder import Embedder, Summary
+from indexer.builder import Embedder
+from indexer.summary import Summary
 from knowledge_base.bm25 import document_vector
 from knowledge_base.cases import to_point
 from knowledge_base.passages import load_passages

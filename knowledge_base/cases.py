@@ -68,7 +68,9 @@ def to_point(
 
 def to_payload(case: Case) -> dict[str, Any]:
     """The sealed payload. Absent parts are absent; sentences and mentions are rows (see `_sentence_row`)."""
-    optional = {"view": case.view, "sex": case.sex, "age": case.age_years, "film": case.film}
+    consistent = None if case.consistent is None else int(case.consistent)
+    optional = {"view": case.view, "sex": case.sex, "age": case.age_years, "film": case.film, "origin": case.origin}
+    optional["consistent"] = consistent
     return seal(
         {
             "tenant": case.tenant,
@@ -107,6 +109,8 @@ def case_of(payload: Mapping[str, Any]) -> Case:
             age_years=payload.get("age"),
             film=payload.get("film"),
             withdrawn=bool(payload[WITHDRAWN]),
+            origin=payload.get("origin"),
+            consistent=None if (agrees := payload.get("consistent")) is None else bool(agrees),
         )
     except (KeyError, TypeError, ValueError, RecordError) as error:
         raise DamagedRecordError("a stored payload is no case") from error

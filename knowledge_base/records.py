@@ -112,7 +112,11 @@ class CaseSentence:
 
 @dataclass(frozen=True)
 class Case:
-    """A prior study as evidence. `text` is the de-identified report; `film` is a reference within the source, or None."""
+    """A prior study as evidence. `text` is the de-identified report; `film` is a reference within the source, or None.
+
+    `origin` is the SHA-256 (hex) of what the case was made from, the film's bytes included: another one means that the study
+    has changed at its source. `consistent` says whether report and film agree, None where nobody could tell.
+    """
 
     source: str
     study: str
@@ -125,6 +129,8 @@ class Case:
     age_years: int | None = None
     film: str | None = None
     withdrawn: bool = False
+    origin: str | None = None
+    consistent: bool | None = None
 
     def __post_init__(self) -> None:
         for name in ("source", "study", "patient", "tenant"):

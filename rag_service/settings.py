@@ -60,6 +60,11 @@ class Settings:
         """Where reads that leave a tenant's index are written down."""
         return self.audit_log or ("build/audit" if self.on_server else f"{self.store.rstrip('/')}.audit")
 
+    @property
+    def state_folder(self) -> str:
+        """What this machine remembers of indexing: beside an embedded store, `build/state` for a server."""
+        return "build/state" if self.on_server else f"{self.store.rstrip('/')}.state"
+
 
 ENVIRONMENT: Final[Mapping[str, str]] = {PREFIX + f.name.upper(): f.name for f in fields(Settings)}
 """Environment variable -> field of Settings."""

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ from tqdm import tqdm
 from knowledge_base.errors import CollectionMissing
 from knowledge_base.store import KnowledgeStore
 from rag_service.models.encoder import FilmEncoder, load_encoder
-from rag_service.models.text import load_text_encoder
+from rag_service.models.text import TextEncoder, load_text_encoder
 from rag_service.settings import Settings
-from rag_service.wiring import Layout, build_store, layout, open_collections
+from rag_service.wiring import Layout, build_store, discard_index, layout, open_collections
 
 
 def _nothing_more(_: argparse.ArgumentParser) -> None:
@@ -71,12 +72,26 @@ def opened_index(settings: Settings, plan: Layout) -> Iterator[KnowledgeStore]:
         yield store
 
 
+@contextmanager
+def filled_index(settings: Settings, plan: Layout, *, rebuild: bool) -> Iterator[KnowledgeStore]:
+    """The store with both collections opened, made if absent and with `rebuild` made anew; closed afterwards."""
+    if rebuild:
+        discard_index(settings)
+    with held_store(settings) as store:
+        open_collections(store, plan)
+        yield store
+
+
 class LazyEmbedder:
-    """The text encoder, loaded when a text is first embedded."""
+    """The text encoder, loaded when a text is first embedded and kept."""
+
+    @cached_property
+    def _encoder(self) -> TextEncoder:
+        return load_text_encoder()
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Unit vectors float32 (n, 384) of the texts."""
-        return load_text_encoder().encode(texts)
+        return self._encoder.encode(texts)
 
 
 def watch(batches: Iterator[int], total: int, unit: str, options: argparse.Namespace) -> None:

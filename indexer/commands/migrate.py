@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from indexer.builder import Summary
 from indexer.commands.command import Command, LazyEmbedder, Running, held_store, say, watch
 from indexer.migration import (
     BESIDE,
@@ -20,8 +19,9 @@ from indexer.migration import (
     open_beside,
     switch,
 )
-from indexer.sources import SOURCES
+from indexer.sources import NAMES, read
 from indexer.starter import add_passages
+from indexer.summary import Summary
 from knowledge_base.schema import CASES, GUIDELINES, CollectionSchema, IndexManifest
 from knowledge_base.store import KnowledgeStore
 from rag_service.datasets.films import DatasetError
@@ -34,7 +34,7 @@ from rag_service.settings import Settings
 
 def _migrate(settings: Settings, options: argparse.Namespace) -> int:
     running = Running.of(settings)
-    films = [*_folders(running, options), *_starter(running, settings)]
+    films = [*_folders(running, settings, options), *_starter(running, settings)]
     with held_store(settings) as store:
         moved, names = Moved(), _outdated(store, running)
         if CASES in names:
@@ -86,12 +86,13 @@ def _fill_guidelines(store: KnowledgeStore, running: Running) -> None:
         pass
 
 
-def _folders(running: Running, options: argparse.Namespace) -> list[Films]:
+def _folders(running: Running, settings: Settings, options: argparse.Namespace) -> list[Films]:
     found: list[Films] = []
     for source, folder in options.source:
-        if source not in SOURCES or not Path(folder).is_dir():
-            raise DatasetError(f"--source takes one of {', '.join(SOURCES)} and its folder")
-        found.append(FolderFilms.of(running.encoder, SOURCES[source](Path(folder)), None))
+        if source not in NAMES or not Path(folder).is_dir():
+            raise DatasetError(f"--source takes one of {', '.join(NAMES)} and its folder")
+        studies = read(source, Path(folder), settings.pseudonym_key)
+        found.append(FolderFilms.of(running.encoder, studies, None))
     return found
 
 

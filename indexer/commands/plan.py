@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Final
 
 from indexer import capacity
-from indexer.builder import Summary
 from indexer.capacity import Footprint, Plan
 from indexer.commands.command import Command, Running, held_store, say, watch
 from indexer.starter import add_starter
+from indexer.summary import Summary
 from knowledge_base.schema import CASES
 from rag_service.datasets.films import DatasetError
 from rag_service.datasets.openi import bundled_archive

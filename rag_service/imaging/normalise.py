@@ -34,4 +34,4 @@ def stretch(stored: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 def to_stored(pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Film pixels (rows, columns) in [0, 1] -> uint8 (256, 256), squeezed and stretched: what encoders read."""
-    return np.rint(stretch(squeeze(pixels)) * 255.0).astype(np.uint8)
+    return np.asarray(np.rint(stretch(squeeze(pixels)) * 255.0), np.uint8)

@@ -283,8 +283,8 @@ def test_an_answer_out_of_form_is_decode_failed(monkeypatch: pytest.MonkeyPatch,
     """A child that took over its own pipes can lie, but only as far as a typed refusal."""
     fake = tmp_path / "child"
     answers = [b"[1]", b'{"rows": 3, "columns": 2}', b'{"error": "no such code", "message": "m"}', b"\xff\xff"]
-    for answer in answers:
-        frames = pack_start({"ready": True}, 0) + struct.pack(">IQ", len(answer), 0) + answer
+    for said in answers:
+        frames = pack_start({"ready": True}, 0) + struct.pack(">IQ", len(said), 0) + said
         (tmp_path / "frames").write_bytes(frames)
         fake.write_text(f"#!/bin/sh\ncat {tmp_path}/frames\nexec sleep 5\n", encoding="ascii")
         fake.chmod(0o700)

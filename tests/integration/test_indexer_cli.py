@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -16,6 +17,8 @@ import qdrant_edge as qe
 import torch
 
 from indexer import __main__ as cli
+from indexer.commands import command
+from indexer.commands import starter as starter_command
 from knowledge_base.edge import EdgeStore
 from knowledge_base.errors import DiskLow
 from knowledge_base.passages import load_passages
@@ -61,7 +64,7 @@ def environment(
     monkeypatch.setenv("RAG_MODEL_FOLDER", str(tmp_path / "model"))
     monkeypatch.setenv("RAG_STORE", str(stores / "store"))
     monkeypatch.setenv("RAG_RESERVE_MIB", "0")
-    monkeypatch.setattr(cli, "load_text_encoder", lambda: words)
+    monkeypatch.setattr(command, "load_text_encoder", lambda: words)
     for number in range(3):
         maker.film(f"{number}.png", number)
     maker.table(
@@ -98,15 +101,30 @@ Run = Callable[..., tuple[int, str, str]]
 def test_adding_a_folder_and_adding_it_again(add: Run) -> None:
     code, said, _ = add()
     assert code == 0
-    assert said == f"{3 + PASSAGES} added, 0 unchanged, 1 skipped\n  1 x file_missing (first: S9)\n"
+    first, reason, timing = said.splitlines()
+    assert first == f"{3 + PASSAGES} added, 0 unchanged, 1 skipped"
+    assert reason == "  1 x file_missing (first: S9)"
+    assert re.fullmatch(
+        r"  [0-9.]+ s: look up .* s, compare .* s, store .* s, decode .* s, label .* s, encode .* s, embed .* s, passages .* s, "
+        r"optimize .* s; store share [0-9.]+%",
+        timing,
+    ), timing
     code, said, _ = add("--json")
     assert code == 0
-    assert json.loads(said) == {
+    found = json.loads(said)
+    seconds, elapsed, share = found.pop("seconds"), found.pop("elapsed"), found.pop("store_share")
+    assert found == {
         "added": 0,
         "unchanged": 3 + PASSAGES,
+        "inconsistent": 0,
+        "earlier": 0,
+        "still_quarantined": 0,
         "skipped": {"file_missing": 1},
+        "quarantined": {},
         "examples": {"file_missing": "S9"},
     }
+    assert set(seconds) == {"look up", "compare", "passages"} and sum(seconds.values()) <= elapsed
+    assert share == pytest.approx(seconds["look up"] / elapsed, abs=0.01)
 
 
 def test_a_limit_stops_after_so_many_rows(add: Run, indexer: Run) -> None:
@@ -205,7 +223,7 @@ def starter_files(maker: Maker, tiny_encoder: FilmEncoder, tmp_path: Path, monke
         tiny_encoder.record.id, TEXT_MODEL, ("CXR1", "CXR2"), boxes.astype(np.float32), texts.astype(np.float32)
     )
     save_starter(tmp_path / "model", packed)
-    monkeypatch.setattr(cli, "bundled_archive", lambda: maker.folder / "NLMCXR_reports.tgz")
+    monkeypatch.setattr(starter_command, "bundled_archive", lambda: maker.folder / "NLMCXR_reports.tgz")
 
 
 @pytest.mark.usefixtures("starter_files")
@@ -214,7 +232,7 @@ def test_the_starter_is_indexed_once_and_needs_no_text_encoder_again(
 ) -> None:
     assert indexer("starter") == (0, f"{2 + PASSAGES} added, 0 unchanged, 0 skipped\n", "")
     assert sorted(indexer("ids")[1].split()) == ["CXR1", "CXR2"]
-    monkeypatch.delattr(cli, "load_text_encoder")
+    monkeypatch.delattr(command, "load_text_encoder")
     assert indexer("starter") == (0, f"0 added, {2 + PASSAGES} unchanged, 0 skipped\n", "")
 
 
@@ -286,7 +304,8 @@ def test_a_disk_that_fills_up_meanwhile_exits_1(add: Run, monkeypatch: pytest.Mo
         raise DiskLow("the disk ran full")
 
     monkeypatch.setattr(EdgeStore, "upsert", full)
-    assert add() == (1, "", "error: the disk ran full\n")
+    said = "error: the disk ran full: what was stored is kept, and the same command goes on from there\n"
+    assert add() == (1, "", said)
 
 
 def test_absent_weights_exit_3(indexer: Run, tmp_path: Path) -> None:

@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import os
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from indexer import starter
-from indexer.builder import Builder, Embedder, Summary, labelled
+from indexer.builder import Embedder, StudyMap, labelled
+from indexer.checkpoint import Checkpoint
+from indexer.films import Stamp
+from indexer.local_engine import LocalEngine
+from indexer.pipeline import Indexing
+from indexer.quarantine import Quarantine
 from indexer.starter import add_passages, add_starter
 from indexer.studies import Skipped, Study
-from knowledge_base.cases import from_payload
+from indexer.summary import Summary
+from knowledge_base.cases import VectorNames, from_payload
+from knowledge_base.errors import DiskLow
 from knowledge_base.findings import Polarity
 from knowledge_base.memory import MemoryStore
 from knowledge_base.passages import load_passages
 from knowledge_base.records import BoxLatent, Case, CaseSentence, Mention, case_id
 from knowledge_base.schema import CASES, GUIDELINES, WITHDRAWN
-from knowledge_base.store import Scope
+from knowledge_base.store import Point, Scope
 from knowledge_base.verification import verify
 from rag_service.imaging.decode import decode
+from rag_service.imaging.decode_pool import DecodePool
 from rag_service.models.encoder import FilmEncoder
 from rag_service.models.starter import StarterCases
 from rag_service.report.labeler import Labeler
@@ -48,14 +59,29 @@ def store(plan: Layout) -> MemoryStore:
     return made
 
 
+@pytest.fixture(scope="module")
+def decoder() -> Iterator[DecodePool]:
+    with DecodePool(2) as pool:
+        yield pool
+
+
 @pytest.fixture
-def builder(store: MemoryStore, plan: Layout, tiny_encoder: FilmEncoder, words: HashedWords) -> Builder:
-    return Builder(store, plan.cases, tiny_encoder, words, Labeler())
+def study_map(plan: Layout, tiny_encoder: FilmEncoder, words: HashedWords, decoder: DecodePool) -> StudyMap:
+    return StudyMap(plan.cases, tiny_encoder, words, Labeler(), decoder)
 
 
-def run(builder: Builder, studies: Iterable[Study | Skipped]) -> tuple[Summary, list[int]]:
+@pytest.fixture
+def indexing(store: MemoryStore, study_map: StudyMap, maker: Maker, tmp_path: Path) -> Iterator[Indexing]:
+    with closing(Checkpoint(tmp_path / "state")) as checkpoint:
+        quarantine = Quarantine(tmp_path / "quarantine")
+        yield Indexing(store, LocalEngine(study_map, 2), checkpoint, quarantine, maker.folder, Summary())
+
+
+def run(indexing: Indexing, studies: Iterable[Study | Skipped], **changes: Any) -> Summary:
+    """One run with a summary of its own."""
     summary = Summary()
-    return summary, list(builder.add(studies, summary))
+    replace(indexing, summary=summary, **changes).run(studies)
+    return summary
 
 
 def a_study(maker: Maker, number: int, text: str = "Small left pleural effusion. No pneumothorax.") -> Study:
@@ -69,11 +95,12 @@ def stored_case(store: MemoryStore, study: Study, scope: Scope = PUBLIC) -> Case
 
 
 def test_a_study_becomes_a_case_with_its_box_words_and_mentions(
-    builder: Builder, store: MemoryStore, plan: Layout, maker: Maker, words: HashedWords
+    indexing: Indexing, store: MemoryStore, plan: Layout, maker: Maker, words: HashedWords, tiny_encoder: FilmEncoder
 ) -> None:
     study = a_study(maker, 1)
-    summary, sizes = run(builder, [study])
-    assert sizes == [1] and summary.to_json() == {"added": 1, "unchanged": 0, "skipped": {}, "examples": {}}
+    summary = run(indexing, [study])
+    assert (summary.added, summary.unchanged, summary.skipped, summary.quarantined) == (1, 0, {}, {})
+    assert set(summary.seconds) == {"look up", "compare", "store", "decode", "label", "encode", "embed"}
     case = stored_case(store, study)
     assert (case.study, case.patient, case.view, case.sex, case.age_years) == ("S1", "P1", "PA", "F", 61)
     assert [s.text for s in case.sentences] == ["Small left pleural effusion.", "No pneumothorax."]
@@ -81,41 +108,70 @@ def test_a_study_becomes_a_case_with_its_box_words_and_mentions(
     assert case.labels(Polarity.NEGATIVE) == ("Pneumothorax",)
     (point,) = store.get(CASES, [case.id], PUBLIC, list(plan.cases.dense)).points
     assert study.film is not None
-    box = builder.encoder.read(decode(study.film.read_bytes())).box
+    box = tiny_encoder.read(decode(study.film.read_bytes())).box
     assert words.asked == [study.text]
-    box_name, text_name = plan.cases.dense
-    np.testing.assert_allclose(point.vectors[box_name], box.vector(), atol=1e-6)
-    np.testing.assert_allclose(point.vectors[text_name], words.encode([study.text])[0], atol=1e-6)
+    names = VectorNames.of(plan.cases)
+    np.testing.assert_allclose(point.vectors[names.box], box.vector(), atol=1e-6)
+    np.testing.assert_allclose(point.vectors[names.text], words.encode([study.text])[0], atol=1e-6)
     assert verify(store, plan.cases).intact
 
 
 def test_a_second_run_changes_nothing_and_reads_no_film(
-    builder: Builder, store: MemoryStore, maker: Maker, words: HashedWords
+    indexing: Indexing, store: MemoryStore, maker: Maker, words: HashedWords, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     studies = [a_study(maker, n) for n in range(3)]
-    run(builder, studies)
+    run(indexing, studies)
     before = store.scroll(CASES, PUBLIC).points
     words.asked.clear()
-    summary, sizes = run(builder, [replace(s, film=Path("/nowhere.png")) for s in studies])
-    assert (summary.added, summary.unchanged, sizes) == (0, 3, [3])
+    for reading in ("open", "read_bytes"):
+        monkeypatch.setattr(Path, reading, lambda *_: pytest.fail("a film was read"))
+    summary = run(indexing, studies)
+    assert (summary.added, summary.unchanged) == (0, 3)
     assert [p.payload for p in store.scroll(CASES, PUBLIC).points] == [p.payload for p in before]
     assert words.asked == []
 
 
 def test_an_edited_report_is_indexed_again_and_the_others_are_not(
-    builder: Builder, store: MemoryStore, maker: Maker
+    indexing: Indexing, store: MemoryStore, maker: Maker
 ) -> None:
     studies = [a_study(maker, n) for n in range(3)]
-    run(builder, studies)
+    run(indexing, studies)
     edited = replace(studies[1], text="Large right pleural effusion.")
-    summary, _ = run(builder, [studies[0], edited, studies[2]])
+    summary = run(indexing, [studies[0], edited, studies[2]])
     assert (summary.added, summary.unchanged) == (1, 2)
     assert stored_case(store, edited).text == "Large right pleural effusion."
     assert store.count(CASES, PUBLIC) == 3
 
 
-def test_films_that_cannot_be_read_are_counted_by_code_and_the_first_is_named(
-    builder: Builder, store: MemoryStore, maker: Maker
+def test_a_replaced_film_under_the_same_report_is_indexed_again(
+    indexing: Indexing, store: MemoryStore, plan: Layout, maker: Maker, tiny_encoder: FilmEncoder
+) -> None:
+    studies = [a_study(maker, n) for n in range(3)]
+    run(indexing, studies)
+    film = studies[1].film
+    assert film is not None
+    maker.film("1.png", 77)
+    summary = run(indexing, studies)
+    assert (summary.added, summary.unchanged) == (1, 2)
+    (point,) = store.get(CASES, [case_id("folder", "S1")], PUBLIC, list(plan.cases.dense)).points
+    box = tiny_encoder.read(decode(film.read_bytes())).box
+    np.testing.assert_allclose(point.vectors[next(iter(plan.cases.dense))], box.vector(), atol=1e-6)
+    os.utime(film, (1, 1))  # touched, not changed: read once more, and known by its new stamp from then on
+    assert run(indexing, studies).unchanged == 3
+    assert indexing.checkpoint.digest(film, Stamp.of(film)) == hashlib.sha256(film.read_bytes()).hexdigest()
+
+
+def test_without_its_checkpoint_a_run_reads_the_films_again_and_changes_nothing(
+    indexing: Indexing, maker: Maker, tmp_path: Path
+) -> None:
+    studies = [a_study(maker, n) for n in range(3)]
+    run(indexing, studies)
+    with closing(Checkpoint(tmp_path / "another state")) as empty:
+        assert run(indexing, studies, checkpoint=empty).unchanged == 3
+
+
+def test_films_that_cannot_be_read_are_quarantined_by_code_and_the_first_is_named(
+    indexing: Indexing, store: MemoryStore, maker: Maker
 ) -> None:
     good = a_study(maker, 1)
     assert good.film is not None
@@ -125,30 +181,73 @@ def test_films_that_cannot_be_read_are_counted_by_code_and_the_first_is_named(
         path = maker.folder / name
         path.write_bytes(content)
         bad.append(Study("folder", name, "P", path, "Clear lungs."))
-    summary, sizes = run(builder, [bad[0], Skipped("line 9", "no_study_or_patient"), good, *bad[1:]])
-    assert sizes == [6] and summary.added == 1
-    assert summary.skipped == {
-        "not_an_image": 2, "unsupported_film": 1, "film_truncated": 1, "no_study_or_patient": 1,
-    }  # fmt: skip
+    bad.append(Study("folder", "gone", "P", maker.folder / "gone", "Clear lungs."))
+    summary = run(indexing, [bad[0], Skipped("line 9", "no_study_or_patient"), good, *bad[1:]])
+    assert summary.added == 1 and summary.skipped == {"no_study_or_patient": 1} and summary.settled == 7
+    assert summary.quarantined == {"not_an_image": 2, "unsupported_film": 1, "film_truncated": 1, "film_unreadable": 1}
     assert summary.examples["not_an_image"] == "empty" and summary.examples["unsupported_film"] == "gif"
     assert store.ids(CASES, PUBLIC) == [case_id("folder", "S1")]
+    listed = {e.study: (e.reason, e.error, e.film) for e in indexing.quarantine}
+    assert listed["cut"] == ("film_truncated", "TruncatedFilm", "cut")
+    assert listed["gone"] == ("film_unreadable", "FileNotFoundError", "gone")
 
 
-def test_batches_are_of_32_and_each_is_stored_when_it_is_told(builder: Builder, store: MemoryStore) -> None:
-    studies = [Study("folder", f"S{n}", "P1", None, f"Report {n}: no effusion.") for n in range(70)]
+def test_batches_are_of_32_and_each_is_stored_before_the_one_after_the_next_is_encoded(
+    indexing: Indexing, store: MemoryStore, words: HashedWords
+) -> None:
+    studies = [Study("folder", f"S{n}", "P1", None, f"Report {n}: no effusion.") for n in range(100)]
+    told: list[tuple[int, int]] = []
     summary = Summary()
-    told = [(size, store.count(CASES, PUBLIC)) for size in builder.add(iter(studies), summary)]
-    assert told == [(32, 32), (32, 64), (6, 70)]
-    assert run(builder, []) == (Summary(), [])
+
+    def hear() -> None:
+        told.append((summary.added, store.count(CASES, PUBLIC)))
+
+    replace(indexing, summary=summary, told=hear).run(iter(studies))
+    assert told == [(0, 0), (32, 32), (64, 64), (96, 96), (100, 100)]
+    assert [len(words.asked[i : i + 32]) for i in range(0, 100, 32)] == [32, 32, 32, 4]
+    assert run(indexing, []) == Summary()
 
 
-def test_tenants_are_kept_apart(builder: Builder, store: MemoryStore, maker: Maker) -> None:
+def test_a_run_that_is_to_stop_stores_what_is_encoded_and_the_next_goes_on(
+    indexing: Indexing, store: MemoryStore, words: HashedWords
+) -> None:
+    studies = [Study("folder", f"S{n}", "P1", None, f"Report {n}: no effusion.") for n in range(200)]
+    summary = run(indexing, studies, stopping=lambda: len(words.asked) >= 64)
+    assert (summary.added, store.count(CASES, PUBLIC), len(words.asked)) == (64, 64, 64)
+    assert run(indexing, studies, stopping=lambda: True) == Summary()
+    words.asked.clear()
+    again = run(indexing, studies)
+    assert (again.added, again.unchanged, len(words.asked)) == (136, 64, 136)
+
+
+def test_what_the_store_refuses_ends_the_run_and_what_it_took_is_kept(
+    indexing: Indexing, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studies = [Study("folder", f"S{n}", "P1", None, f"Report {n}: no effusion.") for n in range(100)]
+    upsert = MemoryStore.upsert
+
+    def full(self: MemoryStore, collection: str, points: Sequence[Point]) -> None:
+        if self.count(CASES, PUBLIC):
+            raise DiskLow("the disk ran full")
+        upsert(self, collection, points)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MemoryStore, "upsert", full)
+        with pytest.raises(DiskLow):
+            run(indexing, studies)
+    assert store.count(CASES, PUBLIC) == 32
+    summary = run(indexing, studies)
+    assert (summary.added, summary.unchanged) == (68, 32)
+
+
+def test_tenants_are_kept_apart(indexing: Indexing, study_map: StudyMap, store: MemoryStore, maker: Maker) -> None:
     study = a_study(maker, 1)
-    clinic = replace(builder, tenant="clinic")
-    run(builder, [study])
-    summary, _ = run(clinic, [replace(study, text="Clear lungs.")])
+    engine = LocalEngine(replace(study_map, tenant="clinic"), 1)
+    clinic = {"engine": engine, "tenant": "clinic"}
+    run(indexing, [study])
+    summary = run(indexing, [replace(study, text="Clear lungs.")], **clinic)
     assert (summary.added, summary.unchanged) == (1, 0)
-    summary, _ = run(clinic, [replace(study, text="Clear lungs.")])
+    summary = run(indexing, [replace(study, text="Clear lungs.")], **clinic)
     assert (summary.added, summary.unchanged) == (0, 1)
     assert store.tenants(CASES) == {"clinic": 1, "public": 1}
     assert stored_case(store, study).text == "Small left pleural effusion. No pneumothorax."
@@ -156,24 +255,24 @@ def test_tenants_are_kept_apart(builder: Builder, store: MemoryStore, maker: Mak
     assert (private.text, private.tenant) == ("Clear lungs.", "clinic")
 
 
-def test_what_was_withdrawn_stays_withdrawn(builder: Builder, store: MemoryStore, maker: Maker) -> None:
+def test_what_was_withdrawn_stays_withdrawn(indexing: Indexing, store: MemoryStore, maker: Maker) -> None:
     study = a_study(maker, 1)
-    run(builder, [study])
+    run(indexing, [study])
     store.set_withdrawn(CASES, [case_id("folder", "S1")], "public")
-    summary, _ = run(builder, [study])
+    summary = run(indexing, [study])
     assert (summary.added, summary.unchanged) == (0, 1)
-    summary, _ = run(builder, [replace(study, text="Effusion, corrected.")])
+    summary = run(indexing, [replace(study, text="Effusion, corrected.")])
     assert (summary.added, summary.unchanged) == (1, 0)
     (point,) = store.scroll(CASES, PUBLIC).points
     assert (point.payload["text"], point.payload[WITHDRAWN]) == ("Effusion, corrected.", 1)
 
 
 def test_a_film_without_a_report_is_known_by_its_labels(
-    builder: Builder, store: MemoryStore, maker: Maker, words: HashedWords
+    indexing: Indexing, store: MemoryStore, maker: Maker, words: HashedWords
 ) -> None:
     film = maker.film("1.png", 1)
     study = Study("nih", "1_000", "1", film, "", ("Lung Opacity", "Pneumonia"))
-    run(builder, [study, Study("nih", "2_000", "2", film, "", ())])
+    run(indexing, [study, Study("nih", "2_000", "2", film, "", ())])
     case = stored_case(store, study)
     assert case.text == "Lung Opacity. Pneumonia."
     assert [s.section for s in case.sentences] == ["labels", "labels"]

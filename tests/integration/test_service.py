@@ -20,7 +20,7 @@ from eval.phantom.cases import CASES as PHANTOMS
 from eval.phantom.files import png
 from eval.phantom.thorax import render
 from indexer import starter
-from indexer.builder import Summary
+from indexer.summary import Summary
 from knowledge_base import errors as store_faults
 from knowledge_base.cases import to_point
 from knowledge_base.findings import FINDINGS, NO_FINDING, Polarity
