@@ -134,7 +134,9 @@ def fit(found: Sequence[Judged], base: Gallery, texts: Floats) -> Fit:
     reranker = fitted(pools, ridge)
     lines = [f"fused alone: {_shown(figures(pools, lambda j: j.features[:, _FUSED]))}"]
     lines += [f"cross-validated, ridge {r}: {_shown(v)}" for r, v in tried.items()]
-    lines += [f"weights {_shown(w)}: {_shown(v)}" for w, v in weights_tried(found)]
+    ways = [(f"weights {_shown(w)}{' (in use)' * (w == WEIGHTS)}", v) for w, v in weights_tried(found)]
+    ways.sort(key=lambda way: -float(np.mean(list(way[1].values()))))
+    lines += [f"{way}: {_shown(values)}" for way, values in ways]
     lines += _diversity(pools, reranker, base, texts)
     return Fit(reranker, ridge, tried[ridge], tuple(lines))
 
@@ -167,7 +169,7 @@ def figures(pools: Sequence[Judged], scorer: Scorer) -> dict[str, float]:
 def weights_tried(found: Sequence[Judged]) -> Iterator[tuple[dict[str, float], dict[str, float]]]:
     """Weights of the lists, and nDCG@10 by kind of question of fusion alone."""
     for region, meaning, words in product(CHOICES, repeat=3):
-        weights = {BY_BOX: WEIGHTS[BY_BOX], BY_REGION: region, BY_TEXT: meaning, BY_WORDS: words}
+        weights = {BY_BOX: 1.0, BY_REGION: region, BY_TEXT: meaning, BY_WORDS: words}
         yield weights, figures([j.fused(weights) for j in found], lambda j: j.features[:, _FUSED])
 
 

@@ -74,12 +74,22 @@ def model(tmp_path: Path, whole_model: Path, tiny_encoder: FilmEncoder, studies:
 
 
 def test_the_command_fits_and_the_search_uses_it(
-    collection: Path, model: Path, tiny_encoder: FilmEncoder, words: Any, capsys: pytest.CaptureFixture[str]
+    collection: Path,
+    model: Path,
+    tiny_encoder: FilmEncoder,
+    words: Any,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    (collection / "nih").mkdir()
+    read: list[str] = []
+    monkeypatch.setattr(command.nih, "films", lambda folder: read.append(folder.name) or [])
+    monkeypatch.setattr(command.nih, "boxes", lambda folder: read.append(folder.name) or [])
     assert training.main(["reranker", "--data", str(collection), "--out", str(model)]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].startswith("fused alone: film ")
     assert printed[-1].startswith("re-ranker, ridge ")
+    assert read == ["nih", "nih"]
     kept = sealed.read(model / FILE)
     assert kept["sample"] == (
         "calibration: 12 by film, 6 by film and indication, 8 by words, against 24 cases"  # test studies are no cases

@@ -37,7 +37,7 @@ def test_equals_come_in_order_and_nothing_gives_nothing() -> None:
     assert diversified(np.zeros(0), np.zeros((0, 0)), 5) == []
     with pytest.raises(ValueError, match=r"trade lies in \[0, 1\]"):
         diversified(np.ones(1), np.ones((1, 1)), 1, trade=1.5)
-    assert TRADE == 0.8
+    assert TRADE == 0.85
 
 
 def test_likeness_of_reports_and_where_they_have_no_vector_of_findings() -> None:

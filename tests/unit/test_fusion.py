@@ -31,7 +31,7 @@ def test_a_list_counts_its_weight() -> None:
 
 
 def test_the_weights_of_a_case_search() -> None:
-    assert (RRF_K, dict(WEIGHTS)) == (60, {"box": 1.0, "region": 2.0, "text": 2.0, "bm25": 1.0})
+    assert (RRF_K, dict(WEIGHTS)) == (60, {"box": 1.0, "region": 1.0, "text": 2.0, "bm25": 0.5})
 
 
 def test_equal_scores_come_by_id() -> None:

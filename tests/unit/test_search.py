@@ -63,7 +63,7 @@ def test_lists_are_fused_and_explained(search: CaseSearch) -> None:
     }
     assert {ranks["mid"]["bm25"], ranks["far"]["bm25"]} == {2, 3}
     for hit in found.hits:
-        weights = {"box": 1, "text": 2, "bm25": 1}
+        weights = {"box": 1, "text": 2, "bm25": 0.5}
         assert hit.score == pytest.approx(sum(weights[name] / (60 + r) for name, r in hit.ranks.items()))
     assert [h.score for h in found.hits] == sorted((h.score for h in found.hits), reverse=True)
     assert found.damaged == 0

@@ -112,10 +112,14 @@ def test_a_fit_is_cross_validated_and_says_what_it_tried() -> None:
     assert found.lines[0].startswith("fused alone: words 0.")
     tried = [line for line in found.lines if line.startswith("weights ")]
     assert len(tried) == 27
-    assert tried[0].startswith("weights box 1, region 0.5, text 0.5, bm25 0.5: ")
+    # One list alone: all weights do alike, and equals stay in the order tried.
+    assert tried[0].startswith("weights box 1, region 0.5, text 0.5, bm25 0.5: words 0.")
+    assert [line.split(":")[0] for line in tried if "in use" in line] == [
+        "weights box 1, region 1, text 2, bm25 0.5 (in use)"
+    ]
     diverse = [line for line in found.lines if line.startswith("diversity ")]
     assert [line.split(":")[0] for line in diverse] == [
-        "diversity 1.0", "diversity 0.95", "diversity 0.9", "diversity 0.85", "diversity 0.8 (in use)", "diversity 0.7",
+        "diversity 1.0", "diversity 0.95", "diversity 0.9", "diversity 0.85 (in use)", "diversity 0.8", "diversity 0.7",
     ]  # fmt: skip
     assert diverse[0].endswith("nDCG@10 1.000, copies 0.33")
 
