@@ -62,7 +62,6 @@ def indexer(
     monkeypatch.setenv("RAG_MODEL_FOLDER", str(tmp_path / "model"))
     monkeypatch.setenv("RAG_STORE", str(stores / "store"))
     monkeypatch.setenv("RAG_RESERVE_MIB", "0")
-    monkeypatch.setattr(cli, "load_text_encoder", lambda: words)
     monkeypatch.setattr(command, "load_text_encoder", lambda: words)
 
     def run(*arguments: str) -> tuple[int, str, str]:
@@ -269,7 +268,6 @@ def starter(
     texts = rng.normal(size=(2, 384)).astype(np.float32)
     packed = StarterCases(tiny_encoder.record.id, TEXT_MODEL, ("CXR1", "CXR2"), boxes, texts)
     save_starter(tmp_path / "model", packed)
-    monkeypatch.setattr(cli, "bundled_archive", lambda: maker.folder / "NLMCXR_reports.tgz")
     monkeypatch.setattr(plan, "bundled_archive", lambda: maker.folder / "NLMCXR_reports.tgz")
 
 

@@ -173,7 +173,7 @@ def test_searching_never_stops_and_never_mixes(store: KnowledgeStore) -> None:
     done = threading.Event()
 
     def search() -> None:
-        while not done.is_set():
+        while not done.wait(0.001):
             collection, name, size = reader[0]
             try:
                 answers.append((size, nearest(store, collection, name, size)))
