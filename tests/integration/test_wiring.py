@@ -15,6 +15,7 @@ from knowledge_base.memory import MemoryStore
 from knowledge_base.schema import CASES, GUIDELINES
 from knowledge_base.server_layout import Spread
 from knowledge_base.store import PUBLIC, Scope
+from knowledge_base.zones import ZONES
 from rag_service import wiring
 from rag_service.calibration import Calibration, FindingCalibration, Reliability, Tiers
 from rag_service.calibrators import Platt
@@ -108,10 +109,14 @@ def test_a_reader_sets_the_threads_it_is_told(weights: Path, monkeypatch: pytest
 
 def test_a_layout_binds_models_and_names_itself() -> None:
     plan = wiring.layout("m@1-00000000", 4)
-    assert set(plan.cases.dense) == {"box.m@1-00000000", f"text.{text.NAME}"}
+    assert set(plan.cases.dense) == {
+        "box.m@1-00000000",
+        f"text.{text.NAME}",
+        *(f"region.{zone}.m@1-00000000" for zone in ZONES),
+    }
     assert plan.cases_manifest.as_json() == {
         "box_model": "m@1-00000000", "text_model": text.NAME, "preprocessing": "squeeze256-p0.5-99.5@1",
-        "labeler": "rules@1", "box_dimension": 4, "text_dimension": 384, "schema_version": 1,
+        "labeler": "rules@1", "box_dimension": 4, "text_dimension": 384, "schema_version": 2,
     }  # fmt: skip
     assert plan.guidelines_manifest.box_model is None
     assert plan.digest == wiring.layout("m@1-00000000", 4).digest

@@ -108,7 +108,7 @@ def test_a_manifest_survives_json_and_agrees_with_itself() -> None:
         ("labeler", "ffff56789abcdef0"),
         ("box_dimension", 64),
         ("text_dimension", 768),
-        ("schema_version", 2),
+        ("schema_version", 3),
     ],
 )
 def test_every_difference_is_named_with_its_remedy(field: str, value: object) -> None:
