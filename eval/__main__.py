@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from knowledge_base.errors import StoreError
 from rag_service import settings as environment
@@ -198,7 +198,8 @@ def _store_speed(settings: Settings, options: argparse.Namespace) -> Result:
     plan = layout(cases.box_model, cases.boxes.shape[1] // 2)
     reports = openi.reports(openi.bundled_archive())
     with run.workplace(options.folder, options.keep) as place:
-        result = run.measure(run.bench(place, settings, plan, cases, reports, options.seed), options.cases)
+        bench = run.bench(place, settings, plan, cases, reports, options.seed)
+        result = run.measure(bench, options.cases, options.baselines)
     return result, table(result)
 
 
@@ -327,6 +328,7 @@ def _table(settings: Settings, options: argparse.Namespace) -> Result:
     return result, table.table(result)
 
 
+_ENGINES: Final = ("qdrant_local", "faiss_hnsw", "faiss_flat", "numpy_exact")
 _TASKS: dict[str, Callable[[Settings, argparse.Namespace], Result]] = {
     "labels": _labels,
     "calibration": _calibration,
@@ -435,6 +437,9 @@ def _add_speed(speed: argparse.ArgumentParser, common: argparse.ArgumentParser) 
     store.add_argument("--cases", type=_at_least_one, required=True, help="synthetic cases to fill it with")
     store.add_argument("--folder", type=Path, help="where everything is written; a temporary folder by default")
     store.add_argument("--keep", action="store_true", help="leave the folder: the next run starts from what it holds")
+    store.add_argument(
+        "--baselines", nargs="*", choices=_ENGINES, default=_ENGINES, help="other engines to measure beside it"
+    )
 
 
 def _add_recalibrate(recalibrate: argparse.ArgumentParser) -> None:
