@@ -8,8 +8,8 @@ findings that the calibration calls reliable:
 - stated yet unseen: the report states the finding, and its calibrated probability is at most UNSEEN times the share of the
   calibration films that have it.
 
-Both bounds lie where none of 550 Open-i pairs (350 of training, 200 of calibration) fails; of the same films with each
-other's reports 7 to 8 in 100 fail, most such pairs being two normal ones.
+With these bounds 3 of 2,257 Open-i training pairs fail and none of 402 calibration pairs; of the same films with one another's
+reports 8 and 6 in 100 do, two normal films being no contradiction.
 """
 
 from __future__ import annotations

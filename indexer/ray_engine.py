@@ -26,8 +26,9 @@ TURNED_OFF: Final = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
-"""Read by Ray as it is imported: no report of its use, no bars beside ours, no advice on accelerators."""
+"""Read by Ray as it is imported: no report of its use, no bars beside ours, no advice on accelerators or to its own authors."""
 
 
 class RayMissing(BadRequest):
