@@ -31,6 +31,7 @@ from rag_service.errors import (
 from rag_service.evidence import Evidence, FilmAxes
 from rag_service.explain.boxes import boxes
 from rag_service.explain.places import place_maps
+from rag_service.film_words import film_words, shown
 from rag_service.gate import Gate, Verdict
 from rag_service.imaging.decode import decode
 from rag_service.imaging.decode_pool import DecodePool
@@ -220,13 +221,21 @@ class RadiographService:
     ) -> CaseQuery:
         """The search for `asked` cases by what of the request can be used."""
         by_film: dict[str, Any] = {}
+        words = request.text.strip()
         if reading is not None:
             region = None if request.region is None else self._region(reading, request.region)
-            by_film = {"box": reading.box, "region": region, "probabilities": self._chances(reading)}
+            chances = self._chances(reading)
+            by_film = {
+                "box": reading.box,
+                "region": region,
+                "probabilities": dict(zip(FINDINGS, chances.tolist(), strict=True)),
+            }
+            if not words:
+                words, vector = film_words(shown(self._reader.calibration, chances), self._memory.finding_vectors)
         return CaseQuery(
             tenant=request.tenant,
             text_vector=vector,
-            text=request.text.strip() or None,
+            text=words or None,
             exclude_patient=request.patient,
             finding=(request.finding, Polarity.POSITIVE) if request.finding else None,
             limit=asked,
@@ -241,9 +250,9 @@ class RadiographService:
             raise BadWeights("the model folder has no regions.json: this model finds no regions")
         return region
 
-    def _chances(self, reading: FilmReading) -> Mapping[str, float]:
-        """Calibrated probability of each finding."""
-        return dict(zip(FINDINGS, self._reader.calibration.probabilities(reading.probabilities).tolist(), strict=True))
+    def _chances(self, reading: FilmReading) -> np.ndarray:
+        """Calibrated probabilities (14,)."""
+        return self._reader.calibration.probabilities(reading.probabilities)
 
     def steer(self, request: SteerRequest) -> SteerAnswer:
         """What moving a film along a concept does to its findings, or reasons why the film is turned away.
@@ -365,18 +374,13 @@ class RadiographService:
         return Uncertainty(radius, axes, float(reading.spread[index]))
 
     def _evidence(self, reading: FilmReading, request: DraftRequest, decisions: Mapping[str, Decision]) -> Evidence:
-        """What to search with: the film's box, and the reader's words or else the names of what the film shows."""
-        text = " ".join(t for t in (request.prompt.strip(), request.indication.strip()) if t)
-        shown = [f for f, d in decisions.items() if d.present and f != NO_FINDING] or [NO_FINDING]
-        if text:
-            vector = self._memory.text.encode([text])[0]
-        else:
-            mean = np.mean([self._memory.finding_vectors[f] for f in shown], axis=0)
-            vector = (mean / np.linalg.norm(mean)).astype(np.float32)
-        words = text or ", ".join(shown)
-        base = CaseQuery(
-            request.tenant, reading.box, vector, words, request.patient, probabilities=self._chances(reading)
-        )
+        """What to search with: the film's box, and the names of what it shows joined by the reader's words."""
+        told = " ".join(t for t in (request.prompt.strip(), request.indication.strip()) if t)
+        present = [f for f, d in decisions.items() if d.present and f != NO_FINDING] or [NO_FINDING]
+        told_vector = self._memory.text.encode([told])[0] if told else None
+        words, vector = film_words(present, self._memory.finding_vectors, told, told_vector)
+        chances = dict(zip(FINDINGS, self._chances(reading).tolist(), strict=True))
+        base = CaseQuery(request.tenant, reading.box, vector, words, request.patient, probabilities=chances)
         axes = FilmAxes(self._reader.calibration.axis_names, self._reader.encoder.finding_weights)
         return Evidence(self._memory, base, decisions, axes, self._reader.relevance)
 

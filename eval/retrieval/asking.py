@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from eval.readings import Readings
 from eval.retrieval.measures import DEPTH
-from knowledge_base.findings import FINDINGS, NO_FINDING, Polarity
+from knowledge_base.findings import FINDINGS, NO_FINDING
 from knowledge_base.records import BoxLatent
 from knowledge_base.search import CaseQuery
 from knowledge_base.store import PUBLIC
-from rag_service.calibration import Calibration, Reliability
+from rag_service.calibration import Calibration
 from rag_service.datasets.films import FilmRow
 from rag_service.datasets.relevance import traits
+from rag_service.film_words import film_words, shown
 from rag_service.models.text import TextEncoder
 
 Floats = NDArray[np.float64]
@@ -79,24 +80,23 @@ def queries(rows: Sequence[FilmRow]) -> list[FilmRow]:
 def asked(
     rows: Sequence[FilmRow], read: Readings, calibration: Calibration, text: TextEncoder, told: Mapping[str, str]
 ) -> Asked:
-    """Films with what they are asked with: the indication where `told` has one for the study, else the names of the findings
-    that the calibrated film shows or may show ("No Finding" when none), joined; their vector is the mean of the names'.
-    """
+    """Films with what the service asks for them (see `film_words`), joined by the indication where `told` has one for the study."""
     names = dict(zip(FINDINGS, text.encode(FINDINGS), strict=True))
+    chances = calibration.probabilities(read.scores)
     words, vectors = [], []
-    for i, row in enumerate(rows):
-        shown = _shown(read, i, calibration)
+    for row, probabilities in zip(rows, chances, strict=True):
         indication = told.get(row.study, "")
-        words.append(indication or ", ".join(shown))
-        vector = text.encode([indication])[0] if indication else np.mean([names[f] for f in shown], axis=0)
-        vectors.append(vector / np.linalg.norm(vector))
+        vector = text.encode([indication])[0] if indication else None
+        said, asking = film_words(shown(calibration, probabilities), names, indication, vector)
+        words.append(said)
+        vectors.append(asking)
     boxes = [BoxLatent(c, r).vector() for c, r in zip(_single(read.centre), _single(read.radius), strict=True)]
     return Asked(
         rows=tuple(rows),
         boxes=np.stack(boxes).astype(np.float64),
         texts=np.stack(vectors).astype(np.float64),
         words=tuple(words),
-        probabilities=calibration.probabilities(read.scores),
+        probabilities=chances,
         traits=np.stack([traits_of(r) for r in rows]),
     )
 
@@ -108,19 +108,6 @@ def traits_of(row: FilmRow) -> Floats:
     found = traits(())
     found[:, 0] = [float(row.labels.get(f, False)) for f in FINDINGS]
     return found
-
-
-def _shown(read: Readings, row: int, calibration: Calibration) -> list[str]:
-    """The findings that a draft of this film would state or call possible."""
-    radius = float(read.radius[row].mean())
-    found = []
-    for f, finding in enumerate(FINDINGS):
-        entry = calibration.findings[finding]
-        sure = calibration.confidence(finding, float(read.scores[row, f]), radius, float(read.spread[row, f]))
-        stated = entry.polarity(sure.p) if entry.reliability is Reliability.RELIABLE else None
-        if stated in {Polarity.POSITIVE, Polarity.UNCERTAIN} and finding != NO_FINDING:
-            found.append(finding)
-    return found or [NO_FINDING]
 
 
 def _single(values: Floats) -> NDArray[np.float32]:

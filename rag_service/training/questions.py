@@ -1,14 +1,14 @@
 """Questions put to the case search on calibration studies, with how relevant every case is to each.
 
 By film: an Open-i film, asked as the service asks, its own study left out; relevance by the hand-coded tags of both studies. By
-film and indication: the same film, asked with its indication instead of the names of what it shows. By region: a radiologist's
+film and indication: the same film, asked with its indication besides the names of what it shows. By region: a radiologist's
 box on an NIH film; a case should have that finding there. By words: a sentence of a calibration report that states one finding.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -23,10 +23,11 @@ from knowledge_base.schema import CASES, CollectionSchema, IndexManifest
 from knowledge_base.search import CaseQuery
 from knowledge_base.store import PUBLIC
 from knowledge_base.zones import ZONES
-from rag_service.calibration import Calibration, Reliability
+from rag_service.calibration import Calibration
 from rag_service.datasets import nih, openi
 from rag_service.datasets.films import FilmRow, Split, split_of
 from rag_service.datasets.relevance import LEVEL_WORDS, SIDES, grades, trait, traits
+from rag_service.film_words import film_words, shown
 from rag_service.imaging.film import Box
 from rag_service.models.encoder import FilmEncoder, FilmReading
 from rag_service.models.regions import region_of
@@ -43,7 +44,6 @@ BY_WORDS: Final = "words"
 LONGEST: Final = 9
 """Words of a sentence that is asked with; longer ones say more than one thing."""
 _BATCH: Final = 16
-_SAID: Final = (Polarity.POSITIVE, Polarity.UNCERTAIN)
 
 Floats = NDArray[np.float64]
 
@@ -93,7 +93,7 @@ class Questioner:
 
     def __init__(self, encoder: FilmEncoder, calibration: Calibration, text: TextEncoder, base: Gallery) -> None:
         self._encoder, self._calibration, self._text, self._base = encoder, calibration, text, base
-        self._names = text.encode(FINDINGS)
+        self._names = dict(zip(FINDINGS, text.encode(FINDINGS), strict=True))
 
     def films(self, rows: Sequence[FilmRow], indications: Mapping[str, str]) -> Iterator[Question]:
         """A question for the first frontal film of each labelled calibration study, and one with its indication if it has one."""
@@ -105,11 +105,9 @@ class Questioner:
             own = (openi.SOURCE, row.study)
             grade = self._grades(traits(row.tags or ()))
             grade[self._of_study(row.study)] = 0.0
-            query = self._query(reading, own)
-            yield Question(BY_FILM, own, query, grade)
+            yield Question(BY_FILM, own, self._query(reading, own), grade)
             if told := indications.get(row.study):
-                asked = replace(query, text=told, text_vector=self._text.encode([told])[0])
-                yield Question(TOLD, own, asked, grade)
+                yield Question(TOLD, own, self._query(reading, own, told=told), grade)
 
     def regions(self, rows: Sequence[FilmRow], boxes: Sequence[nih.ReaderBox]) -> Iterator[Question]:
         """A question for each radiologist's box on a calibration film; none where the model makes no regions."""
@@ -158,25 +156,20 @@ class Questioner:
         reading: FilmReading,
         own: tuple[str, str] | None,
         region: tuple[str, NDArray[np.float32]] | None = None,
+        told: str = "",
     ) -> CaseQuery:
         chances = self._calibration.probabilities(reading.probabilities[None])[0]
-        shown = [i for i, f in enumerate(FINDINGS) if self._may_show(f, float(chances[i]))] or [
-            FINDINGS.index(NO_FINDING)
-        ]
-        mean = self._names[shown].mean(0)
+        told_vector = self._text.encode([told])[0] if told else None
+        words, vector = film_words(shown(self._calibration, chances), self._names, told, told_vector)
         return CaseQuery(
             tenant=PUBLIC,
             box=reading.box,
-            text_vector=np.asarray(mean / np.linalg.norm(mean), np.float32),
-            text=", ".join(FINDINGS[i] for i in shown),
+            text_vector=vector,
+            text=words,
             exclude_patient=own,
             region=region,
             probabilities=dict(zip(FINDINGS, chances.tolist(), strict=True)),
         )
-
-    def _may_show(self, finding: str, p: float) -> bool:
-        entry = self._calibration.findings[finding]
-        return finding != NO_FINDING and entry.reliability is Reliability.RELIABLE and entry.polarity(p) in _SAID
 
 
 def _usable(study: str, reports: Mapping[str, openi.Report]) -> bool:

@@ -208,7 +208,7 @@ def test_the_store_holds_the_gallery_and_scores_words_as_the_arrays_do(base: Gal
 # --- what is asked
 
 
-def test_a_film_is_asked_with_what_it_shows_or_what_was_told(words: HashedWords, calibration: Calibration) -> None:
+def test_a_film_is_asked_with_what_it_shows_and_what_was_told(words: HashedWords, calibration: Calibration) -> None:
     rows = [a_film("CXR1", "Edema", tags=("Pulmonary Edema",)), a_film("CXR2", "Edema", source="nih")]
     shows = read(2, {"Edema": 0.8, "Cardiomegaly": 0.5})
     alone = asking.asked(rows, shows, calibration, words, NONE)  # type: ignore[arg-type]
@@ -216,7 +216,9 @@ def test_a_film_is_asked_with_what_it_shows_or_what_was_told(words: HashedWords,
     named = words.encode(["Cardiomegaly", "Edema"]).mean(0)
     np.testing.assert_allclose(alone.texts[0], named / np.linalg.norm(named), rtol=1e-5)
     told = asking.asked(rows, shows, calibration, words, {"CXR1": "Swollen legs"})  # type: ignore[arg-type]
-    assert told.words == ("Swollen legs", "Cardiomegaly, Edema")
+    assert told.words == ("Cardiomegaly, Edema, Swollen legs", "Cardiomegaly, Edema")
+    joined = named / np.linalg.norm(named) + words.encode(["Swollen legs"])[0]
+    np.testing.assert_allclose(told.texts[0], joined / np.linalg.norm(joined), rtol=1e-5)
     blank = asking.asked(rows[:1], read(1, {}), calibration, words, NONE)  # type: ignore[arg-type]
     assert blank.words == ("No Finding",)
     query = alone.query(1, diverse=True)

@@ -143,7 +143,7 @@ def test_films_are_asked_as_the_service_asks(
     assert set(film.query.probabilities or {}) == set(FINDINGS)
     shown = [f for f, p in (film.query.probabilities or {}).items() if p >= 0.4 and f != "No Finding"]
     assert film.query.text == (", ".join(shown) or "No Finding")
-    assert (told.query.text, told.query.box) == ("Cough", film.query.box)
+    assert (told.query.text, told.query.box) == (f"{film.query.text}, Cough", film.query.box)
     # Half of the training and calibration cases of its kind stated edema like the film's tags, itself left out.
     assert film.grade.sum() == told.grade.sum() == 7.0
 
