@@ -19,15 +19,14 @@ def shown(calibration: Calibration, chances: Floats) -> tuple[str, ...]:
     return found or (NO_FINDING,)
 
 
-def film_words(
-    findings: Sequence[str], names: Mapping[str, Floats], told: str = "", told_vector: Floats | None = None
-) -> tuple[str, NDArray[np.float32]]:
-    """Words, and their unit vector: the mean of the findings' `names`, joined by what the reader told, with its own vector."""
-    vector = np.mean([names[f] for f in findings], axis=0)
-    if told_vector is not None:
-        vector = vector / np.linalg.norm(vector) + told_vector
-    words = ", ".join((*findings, told) if told else findings)
-    return words, np.asarray(vector / np.linalg.norm(vector), np.float32)
+def film_words(findings: Sequence[str], names: Mapping[str, Floats], told: str = "") -> tuple[str, NDArray[np.float32]]:
+    """Words, and a unit vector: the findings' names joined by what the reader told, and the mean of the names' vectors.
+
+    What was told is looked for as words alone. In the vector it drew the search to reports with the same reason for the film,
+    whatever they show (docs/decisions/0018-weighted-fusion-a-learned-re-ranker-and-diversity.md).
+    """
+    mean = np.mean([names[f] for f in findings], axis=0)
+    return ", ".join((*findings, told) if told else findings), np.asarray(mean / np.linalg.norm(mean), np.float32)
 
 
 def _may_be(calibration: Calibration, finding: str, p: float) -> bool:

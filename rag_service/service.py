@@ -377,8 +377,7 @@ class RadiographService:
         """What to search with: the film's box, and the names of what it shows joined by the reader's words."""
         told = " ".join(t for t in (request.prompt.strip(), request.indication.strip()) if t)
         present = [f for f, d in decisions.items() if d.present and f != NO_FINDING] or [NO_FINDING]
-        told_vector = self._memory.text.encode([told])[0] if told else None
-        words, vector = film_words(present, self._memory.finding_vectors, told, told_vector)
+        words, vector = film_words(present, self._memory.finding_vectors, told)
         chances = dict(zip(FINDINGS, self._chances(reading).tolist(), strict=True))
         base = CaseQuery(request.tenant, reading.box, vector, words, request.patient, probabilities=chances)
         axes = FilmAxes(self._reader.calibration.axis_names, self._reader.encoder.finding_weights)

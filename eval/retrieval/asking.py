@@ -85,9 +85,7 @@ def asked(
     chances = calibration.probabilities(read.scores)
     words, vectors = [], []
     for row, probabilities in zip(rows, chances, strict=True):
-        indication = told.get(row.study, "")
-        vector = text.encode([indication])[0] if indication else None
-        said, asking = film_words(shown(calibration, probabilities), names, indication, vector)
+        said, asking = film_words(shown(calibration, probabilities), names, told.get(row.study, ""))
         words.append(said)
         vectors.append(asking)
     boxes = [BoxLatent(c, r).vector() for c, r in zip(_single(read.centre), _single(read.radius), strict=True)]

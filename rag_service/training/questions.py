@@ -159,8 +159,7 @@ class Questioner:
         told: str = "",
     ) -> CaseQuery:
         chances = self._calibration.probabilities(reading.probabilities[None])[0]
-        told_vector = self._text.encode([told])[0] if told else None
-        words, vector = film_words(shown(self._calibration, chances), self._names, told, told_vector)
+        words, vector = film_words(shown(self._calibration, chances), self._names, told)
         return CaseQuery(
             tenant=PUBLIC,
             box=reading.box,

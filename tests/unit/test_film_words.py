@@ -32,7 +32,7 @@ def test_the_vector_is_the_mean_of_the_names() -> None:
     np.testing.assert_allclose(vector, [0.5**0.5, 0.5**0.5, 0.0], rtol=1e-6)
 
 
-def test_what_was_told_joins_the_names_as_an_equal() -> None:
-    words, vector = film_words(("Edema",), NAMES, "swollen legs", np.array([0.0, 0.0, 1.0]))
+def test_what_was_told_joins_the_words_and_leaves_the_vector_alone() -> None:
+    words, vector = film_words(("Edema",), NAMES, "swollen legs")
     assert words == "Edema, swollen legs"
-    np.testing.assert_allclose(vector, [0.5**0.5, 0.0, 0.5**0.5], rtol=1e-6)
+    assert vector.tolist() == [1.0, 0.0, 0.0]
