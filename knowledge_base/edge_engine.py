@@ -16,6 +16,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -210,9 +211,13 @@ class Engine:
             raise LowDisk(f"less than {self._reserve} bytes would stay free")
 
     def flush(self) -> None:
-        """Bring every collection's latest points into its files: called when there is nothing else to do."""
+        """Bring every collection's latest points into its files: called when there is nothing else to do.
+
+        What fails is left for the next write to meet: the points are safe in the log.
+        """
         for shard in self._shards.values():
-            shard.flush()
+            with suppress(Exception):
+                shard.flush()
 
     def close(self) -> None:
         """Flush and release every collection."""

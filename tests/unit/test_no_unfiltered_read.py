@@ -73,7 +73,7 @@ EDGE = Rules(
     engine="",
     reads=frozenset({"get", "ranked", "scroll", "count", "facet"}),
     others=frozenset(
-        {"open", "layout", "load", "swap", "drop", "upsert", "set_withdrawn", "delete", "optimize", "optimized", "health"}
+        "open layout load swap drop upsert set_withdrawn delete optimize optimized health".split(),
     ),
     operators=frozenset({"tenants"}),
     safe=is_confined_or_names_tenants,
