@@ -16,6 +16,7 @@ from rag_service.training.corpus import SOURCES, Corpus
 from rag_service.training.loop import Plan
 
 CARD_FILE: Final = "MODEL_CARD.md"
+_REGION_PARTS: Final = ("all", "original", "markers_blacked_out")
 
 
 def write_card(
@@ -32,6 +33,7 @@ def write_card(
         *_head(record),
         *_data(corpus, calibration),
         *_training(plan, note),
+        *_records(folder),
         *(line for path in figures for line in _figure(path.stem, json.loads(path.read_text("utf-8")))),
         *_operating_points(calibration),
         *_limits(),
@@ -72,6 +74,13 @@ def _data(corpus: Corpus, calibration: Calibration) -> Iterator[str]:
     yield f"Calibrated on {calibration.sample}. Open-i labels come from its hand-coded MeSH tags, NIH labels are text-mined with"
     yield "radiologists' opacity readings where there are any; a finding that a source does not label is masked."
     yield ""
+
+
+def _records(folder: Path) -> Iterator[str]:
+    """What lies beside the weights and says what it was fitted to."""
+    fitted = {path.name: json.loads(path.read_text("utf-8")).get("sample") for path in sorted(folder.glob("*.json"))}
+    if rows := [f"| `{name}` | {sample} |" for name, sample in fitted.items() if sample]:
+        yield from ("## Fitted beside the weights", "", "| file | to |", "|---|---|", *rows, "")
 
 
 def _training(plan: Plan, note: str) -> Iterator[str]:
@@ -159,9 +168,12 @@ def _retrieval_figures(result: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield "| queries | method | mAP | nDCG@10 | P@5 |"
     yield "|---|---|---|---|---|"
-    for part in ("all", "abnormal"):
-        for name, v in result[part]["methods"].items():
-            yield f"| {part} ({result[part]['n']}) | {name} | {v['map']:.3f} | {v['ndcg_at_10']:.3f} | {v['p_at_5']:.3f} |"
+    parts = {part: result[part] for part in ("all", "abnormal") if part in result}
+    parts |= {f"by words, {part}": v for part, v in result.get("by_text", {}).items() if "methods" in v}
+    parts |= {f"by region, {part}": v for part, v in result.get("by_region", {}).items() if part in _REGION_PARTS}
+    for part, found in parts.items():
+        for name, v in found["methods"].items():
+            yield f"| {part} ({found['n']}) | {name} | {v['map']:.3f} | {v['ndcg_at_10']:.3f} | {v['p_at_5']:.3f} |"
 
 
 def _operating_points(calibration: Calibration) -> Iterator[str]:

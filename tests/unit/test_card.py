@@ -23,7 +23,10 @@ LABELS = {
     "per_label": {"Edema": {"auroc": 0.9, "f1": None, "brier": 0.05, "ece": 0.01, "positives": 12, "studies": 480}},
 }  # fmt: skip
 METHODS = {"n": 9, "methods": {"box": {"map": 0.3, "ndcg_at_10": 0.4, "p_at_5": 0.5}}}
-RETRIEVAL = {"map": 0.3, "n_queries": 10, "n_gallery": 90, "seed": 7, "all": METHODS, "abnormal": METHODS}
+RETRIEVAL = {
+    "map": 0.3, "n_queries": 10, "n_gallery": 90, "seed": 7, "all": METHODS, "abnormal": METHODS,
+    "by_text": {"common": METHODS, "phrases": {}}, "by_region": {"original": METHODS, "Edema": METHODS},
+}  # fmt: skip
 
 
 def test_a_card_in_full(tmp_path: Path) -> None:
@@ -41,6 +44,7 @@ def test_a_card_in_full(tmp_path: Path) -> None:
     )  # fmt: skip
     for name, figures in (("labels", LABELS), ("retrieval", RETRIEVAL), ("speed", {"seconds": 2})):
         (tmp_path / f"{name}.json").write_text(json.dumps(figures))
+    (tmp_path / "views.json").write_text(json.dumps({"sample": "few studies"}))
     paths = [tmp_path / f"{n}.json" for n in ("labels", "retrieval", "speed")]
     write_card(tmp_path, record, calibration, corpus, Plan(), paths, "Stopped once.")
     card = (tmp_path / CARD_FILE).read_text("utf-8")
@@ -56,11 +60,15 @@ def test_a_card_in_full(tmp_path: Path) -> None:
         "| Edema | 0.900 | - | 0.050 | 0.010 | 12 | 480 |",
         "10 queries, 90 cases, seed 7.",
         "| abnormal (9) | box | 0.300 | 0.400 | 0.500 |",
+        "| by words, common (9) | box | 0.300 | 0.400 | 0.500 |",
+        "| by region, original (9) | box | 0.300 | 0.400 | 0.500 |",
+        "| `views.json` | few studies |",
         "| Edema | reliable | 0.500 | 0.300 | 0.200 | 30 | 0.912 |",
         "| Fracture | not_reliable_enough | 0.510 | 0.400 | 0.100 | 3 | - |",
         ' "seconds": 2',
     ):
         assert line in card.splitlines()
+    assert "by region, Edema" not in card
     assert len(SOURCES) == 7
     write_card(tmp_path, record, calibration, corpus, Plan(), [], "")
     assert "Measured" not in (tmp_path / CARD_FILE).read_text("utf-8")
