@@ -62,9 +62,12 @@ class RayEngine:
             yield row["mapped"].content
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Parcel:
-    """A value that Ray Data carries as one object, whatever it holds."""
+    """A value that Ray Data carries as one object, whatever it holds.
+
+    Ray writes the repr of what it carries to its logs: no word of a report goes there.
+    """
 
     content: Any
 

@@ -15,7 +15,7 @@ from knowledge_base.duplicates import Distinct, distinct, same_film
 from knowledge_base.findings import FINDINGS, NO_FINDING, Polarity
 from knowledge_base.guideline_search import PassageHit
 from knowledge_base.records import BoxLatent, CaseSentence
-from knowledge_base.search import CaseQuery
+from knowledge_base.search import CaseHit, CaseQuery
 from rag_service.memory import Memory, store_errors
 from rag_service.relevance import RelevanceGate
 from rag_service.report.comparisons import without_comparison
@@ -48,7 +48,8 @@ class FilmAxes:
 class Evidence:
     """The evidence on one film, as `report.compose` asks for it.
 
-    `base` is the film's own search, by box and words; the film itself is left out of every answer. `gate` is None for a model
+    `base` is the film's own search, by box and words; the film itself is left out of every answer, and so is a case whose report
+    contradicts its film. `gate` is None for a model
     that has none: then every case passes.
     """
 
@@ -66,7 +67,7 @@ class Evidence:
             answers = memory.cases.search_many(list(asked.values()))
         self.damaged = sum(a.damaged for a in answers)
         self.same = {h.case.id for a in answers for h in a.hits if same_film(h)}
-        self._found = {key: [h for h in a.hits if not same_film(h)] for key, a in zip(asked, answers, strict=True)}
+        self._found = {key: [h for h in a.hits if _stands(h)] for key, a in zip(asked, answers, strict=True)}
 
     @cached_property
     def prior(self) -> bool:
@@ -110,6 +111,11 @@ class Evidence:
     def _usable(self, sentence: CaseSentence, finding: str) -> CaseSentence | None:
         """With an earlier film to compare with, sentences stand as they are; without one, less their comparisons."""
         return sentence if self.prior else without_comparison(sentence, finding)
+
+
+def _stands(hit: CaseHit) -> bool:
+    """Whether a case is evidence at all: another film than the one asked about, with a report that can be its own."""
+    return not same_film(hit) and hit.case.consistent is not False
 
 
 def separating_axes(

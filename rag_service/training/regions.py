@@ -27,10 +27,10 @@ def fit_regions(encoder: FilmEncoder, films: Films) -> RegionAxes | None:
     means = np.concatenate([zone_means(places, local) for places, local in _local(encoder.network, films)])
     mean = means.mean(0)
     _, _, axes = np.linalg.svd(means - mean, full_matrices=False)
-    axes *= np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(1)])[
-        :, None
-    ]  # an axis points one way on every machine
-    return RegionAxes(encoder.record.id, mean, np.asarray(axes[:REGION_WIDTH].T, np.float32))
+    axes *= np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(1)])[:, None]  # one direction on every machine
+    kept = np.zeros((len(mean), REGION_WIDTH), np.float32)  # a narrower network leaves the last axes empty
+    kept[:, : len(axes)] = axes[:REGION_WIDTH].T
+    return RegionAxes(encoder.record.id, mean, kept)
 
 
 def region_vectors(encoder: FilmEncoder, axes: RegionAxes, films: Films) -> Floats:

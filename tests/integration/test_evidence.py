@@ -123,6 +123,18 @@ def test_counter_evidence_is_nearest_of_all_that_say_the_opposite(house: House) 
         assert text[slice(*against[0].span)] == quote
 
 
+def test_a_case_whose_report_contradicts_its_film_is_no_evidence(house: House) -> None:
+    house.add("mixed up", "There is edema. No pneumothorax.", 0.2, consistent=False)
+    house.add("mixed up too", "No edema. There is a pneumothorax.", 0.2, consistent=False)
+    sound = house.add("sound", "There is edema. No pneumothorax.", 0.6, consistent=True)
+    unjudged = house.add("unjudged", "No edema. There is a pneumothorax.", 0.9)
+    draft = house.draft()
+    for finding in said(draft).values():
+        assert {c.id for c in finding.citations if c.kind == "case"} == {sound}
+        assert [c.id for c in finding.counter_evidence] == [unjudged]
+    assert {c.id for c in draft.similar_cases} == {sound, unjudged}
+
+
 def test_counter_evidence_says_what_separates_it(house: House) -> None:
     house.add("sick", "There is edema. No pneumothorax.", 0.2)
     house.add("well", "No edema.", -0.5)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,13 +39,20 @@ def studies(maker: Maker) -> Path:
     return maker.folder
 
 
-def indexed(studies: Path, store: Path, model: Path, encoder: FilmEncoder, engine: str) -> list[Point]:
+@pytest.fixture
+def ray_folder() -> Iterator[Path]:
+    """Where Ray keeps its sockets and logs: their paths have to be short."""
+    with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def indexed(studies: Path, store: Path, model: Path, encoder: FilmEncoder, engine: str, logs: Path) -> list[Point]:
     """What a run of the command stores, in order of id."""
     command = [sys.executable, "-m", "indexer", "add", "folder", str(studies), "--store", str(store)]
-    environment = {**os.environ, "RAG_MODEL_FOLDER": str(model), "RAG_RESERVE_MIB": "0"}
+    environment = {**os.environ, "RAG_MODEL_FOLDER": str(model), "RAG_RESERVE_MIB": "0", "RAY_TMPDIR": str(logs)}
     done = subprocess.run(
         [*command, "--engine", engine, "--workers", "1", "--quiet"],
-        env=environment, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=300, check=False,
+        env=environment, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=900, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "0 skipped, 1 quarantined\n  1 x not_an_image (first: S5)" in done.stdout
@@ -57,14 +66,16 @@ def indexed(studies: Path, store: Path, model: Path, encoder: FilmEncoder, engin
 
 
 def test_both_engines_store_the_same_points(
-    studies: Path, tmp_path: Path, whole_model: Path, tiny_encoder: FilmEncoder
+    studies: Path, tmp_path: Path, whole_model: Path, tiny_encoder: FilmEncoder, ray_folder: Path
 ) -> None:
-    local, ray = (indexed(studies, tmp_path / e, whole_model, tiny_encoder, e) for e in ("local", "ray"))
+    local, ray = (indexed(studies, tmp_path / e, whole_model, tiny_encoder, e, ray_folder) for e in ("local", "ray"))
     assert [p.id for p in local] == [p.id for p in ray] and len(local) == STUDIES - 1
     for one, other in zip(local, ray, strict=True):
         assert one.payload == other.payload
         assert {n: v.tobytes() for n, v in one.vectors.items()} == {n: v.tobytes() for n, v in other.vectors.items()}
     assert sum("consistent" in p.payload for p in local) == STUDIES - 6 - 1
+    logs = [p for p in ray_folder.rglob("*") if p.is_file()]
+    assert logs and not [p.name for p in logs if b"effusion" in p.read_bytes()]
 
 
 def test_without_ray_the_command_says_what_to_install(

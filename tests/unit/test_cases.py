@@ -88,7 +88,10 @@ def test_a_point_carries_box_meaning_and_words() -> None:
     assert point.vectors["box.box@1"].tolist() == pytest.approx([1.0, 2.0, 3**0.5, 2 * 3**0.5])
     assert point.vectors["text.mini@1"].tolist() == [1.0, 0.0, 0.0]
     assert term_id("effusion") in point.sparse["bm25"].indices.tolist()
-    assert VectorNames.of(SCHEMA) == VectorNames("box.box@1", "text.mini@1", "bm25")
+    names = VectorNames.of(SCHEMA)
+    assert (names.box, names.text, names.sparse) == ("box.box@1", "text.mini@1", "bm25")
+    assert names.regions["left-lower"] == "region.left-lower.box@1"
+    assert len(names.regions) == 7
 
 
 def test_a_case_without_film_or_words_still_is_a_point() -> None:
