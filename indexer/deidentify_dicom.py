@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pydicom.dataset import FileDataset
+from pydicom.multival import MultiValue
 
 from indexer import fields
 from indexer.deidentify import name_parts
@@ -66,7 +67,9 @@ def identifiers(header: FileDataset) -> tuple[str, ...]:
 
 
 def _values(value: Any) -> list[str]:
-    several = value if not isinstance(value, str) and hasattr(value, "__iter__") else [value]
+    several = (
+        value if isinstance(value, MultiValue) else [value]
+    )  # a person's name can be iterated too: over its letters
     return [str(v) for v in several if v]
 
 
