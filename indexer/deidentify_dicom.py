@@ -43,7 +43,8 @@ def clean(header: FileDataset, pseudonyms: Pseudonyms) -> FileDataset:
         parser = DicomParser(header, recipe=_recipe())
         parser.define("pseudonym", lambda field, **_: _pseudonym(field.element, pseudonyms))
         parser.define("age", lambda field, **_: _age(str(field.element.value or "")))
-        parser.parse(remove_private=True)
+        # Sequences go first, whole: deid loses its way where one holds another of its own tag, as structured reports do.
+        parser.parse(strip_sequences=True, remove_private=True)
     return header
 
 
@@ -67,9 +68,7 @@ def identifiers(header: FileDataset) -> tuple[str, ...]:
 
 
 def _values(value: Any) -> list[str]:
-    several = (
-        value if isinstance(value, MultiValue) else [value]
-    )  # a person's name can be iterated too: over its letters
+    several = value if isinstance(value, MultiValue) else [value]  # a name can be iterated too: over its letters
     return [str(v) for v in several if v]
 
 

@@ -88,13 +88,10 @@ def _read(folder: Path, path: Path, pseudonyms: Pseudonyms) -> _File | str | Non
     """What a file is; a reason when it cannot be read, None when it is no DICOM file."""
     try:
         files.inside(folder, str(path.relative_to(folder)))
-    except DatasetError as error:
-        return str(error)
-    if not _marked(path):
-        return "not_dicom" if path.suffix.lower() == ".dcm" else None
-    if path.stat().st_size > Limits().max_bytes:
-        return "file_too_large"
-    try:
+        if not _marked(path):
+            return "not_dicom" if path.suffix.lower() == ".dcm" else None
+        if path.stat().st_size > Limits().max_bytes:
+            return "file_too_large"
         with quiet_pydicom():
             if read_file_meta_info(path).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
                 return "deflated"

@@ -10,14 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, generate_uid
 
+from indexer.deidentify_dicom import clean, identifiers
 from indexer.pseudonyms import PseudonymKeyMissing, Pseudonyms
-from indexer.sources import read
+from indexer.sources import dicom, read
 from indexer.studies import Skipped, Study
 from knowledge_base.cases import to_payload
 from knowledge_base.records import Case
+from rag_service.imaging.limits import Limits
 
 KEY = "a secret of the site, long enough"
 DX = "1.2.840.10008.5.1.4.1.1.1.1"
@@ -197,3 +200,57 @@ def test_no_canary_of_two_hundred_headers_and_reports_is_stored(tmp_path: Path) 
     stored = json.dumps([to_payload(Case(s.source, s.study, s.patient, s.text, ())) for s in kept])
     assert [c for c in canaries if c in stored] == []
     assert stored.count("Small effusion.") == stored.count("Heart is normal.") == 100
+
+
+def test_a_file_above_the_limit_or_not_to_be_opened_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dicom, "Limits", lambda: Limits(max_bytes=300))
+    saved(a_header("1.2.1", "p"), tmp_path / "1.dcm")
+    assert list(read("dicom", tmp_path, KEY)) == [Skipped("file 1", "file_too_large")]
+
+    def refused(path: Path) -> bool:
+        raise PermissionError(path)
+
+    monkeypatch.setattr(dicom, "_marked", refused)
+    assert list(read("dicom", tmp_path, KEY)) == [Skipped("file 1", "header_unreadable")]
+
+
+def test_a_report_too_long_or_nested_too_deep_gives_no_more_than_it_may(tmp_path: Path) -> None:
+    deep = a_report("1.2.1", "p", ("Findings", "Near the top."))
+    place = deep
+    for depth in range(20):
+        place.ContentSequence[0].ContentSequence = a_report("1.2.1", "p", ("", f"Level {depth}.")).ContentSequence
+        place = place.ContentSequence[0]
+    saved(deep, tmp_path / "deep.dcm")
+    saved(a_header("1.2.1", "p"), tmp_path / "film.dcm")
+    saved(a_report("1.2.2", "p", ("Findings", "long " * 20_000)), tmp_path / "long.dcm")
+    (study,), skipped = studies(tmp_path)
+    assert study.text.startswith("FINDINGS: Near the top. Level 0.") and study.text.endswith("Level 15.")
+    assert skipped == {"file 3": "report_too_large"}
+
+
+def test_the_recipe_keeps_what_it_lists_and_nothing_else(tmp_path: Path) -> None:
+    header = a_header("1.2.1", "MRN-1", PatientComments="Rossi", OtherPatientIDs=["a1b2", "c3d4"])
+    header.add_new(0x00091001, "LO", "private Rossi")
+    header.RequestAttributesSequence = [a_header("1.2.1", "MRN-1")]
+    read_back = dcmread(saved(header, tmp_path / "1.dcm"), stop_before_pixels=True)
+    assert {"Maria", "Rossi", "RossiMaria", "a1b2", "c3d4", "MRN-1", "Hillside Infirmary"} <= set(
+        identifiers(read_back)
+    )
+    cleaned = clean(read_back, Pseudonyms.of(KEY))
+    assert sorted(e.keyword for e in cleaned) == [
+        "BodyPartExamined", "Columns", "Modality", "PatientAge", "PatientID", "PatientSex", "PhotometricInterpretation", "Rows",
+        "SOPClassUID", "StudyInstanceUID", "ViewPosition",
+    ]  # fmt: skip
+    assert (cleaned.PatientAge, cleaned.StudyInstanceUID.is_valid) == ("090Y", True)
+    assert "Rossi" not in str(cleaned) and "MRN" not in str(cleaned)
+
+
+def test_the_library_says_nothing_and_remembers_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    saved(a_header("1.2.1", "p", PatientAge=""), tmp_path / "1.dcm")
+    (study,), _ = studies(tmp_path)
+    from deid.dicom.fields import _get_fields_inner
+    from deid.logger import bot
+
+    assert study.age_years is None
+    assert capfd.readouterr() == ("", "")
+    assert (bot.history, _get_fields_inner.cache_info().currsize) == ([], 0)
