@@ -30,7 +30,8 @@ class TextEncoder:
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """float32 (len(texts), 384), unit norm; word pieces past 256 are cut, as upstream does."""
-        vectors = self._model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False, batch_size=64)
+        # Few at a time, by length: every text is padded to the longest beside it, and 64 reports at once take twice the work.
+        vectors = self._model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False, batch_size=8)
         return np.asarray(vectors, np.float32)
 
 
