@@ -40,9 +40,13 @@ def local_engine(
     import torch
 
     workers = workers or len(os.sched_getaffinity(0))
+    before = torch.get_num_threads()
     torch.set_num_threads(max(1, workers // 2))
-    with DecodePool(workers) as decoder:
-        yield LocalEngine(study_map(folder, encoder, schema, embedder, decoder), workers)
+    try:
+        with DecodePool(workers) as decoder:
+            yield LocalEngine(study_map(folder, encoder, schema, embedder, decoder), workers)
+    finally:
+        torch.set_num_threads(before)
 
 
 def actor_map(folder: Path) -> StudyMap:

@@ -59,15 +59,13 @@ class Run:
         with (
             filled_index(self.settings, running.plan, rebuild=self.options.rebuild) as store,
             closing(Checkpoint(Path(self.settings.state_folder))) as checkpoint,
-            self._engine(running, embedder) as engine,
-            stoppable() as stop,
-            summary.clock(),
         ):
             if self.options.rebuild:
                 checkpoint.forget(self.settings.store)
-            self._index(store, checkpoint, engine, summary, stop)
+            with self._engine(running, embedder) as engine, stoppable() as stop, summary.clock():
+                self._index(store, checkpoint, engine, summary, stop)
             if not stop.asked():
-                with summary.stage("passages"):
+                with summary.clock(), summary.stage("passages"):
                     deque(add_passages(store, running.plan.guidelines, embedder, summary), maxlen=0)
                 self._finish(store, checkpoint, summary, began)
         return self._say(summary, stop)
@@ -134,7 +132,7 @@ class Run:
         """Optimize what was added, now or by a run that did not come so far; note a run that left out nothing but the old."""
         of = (self.settings.store, self.options.source, Path(self.options.folder))
         if summary.added or checkpoint.last(*of) is None:
-            with summary.stage("optimize"):
+            with summary.clock(), summary.stage("optimize"):
                 store.optimize(CASES)
         if not (self.retry or self.options.limit):
             checkpoint.finished(*of, began)
