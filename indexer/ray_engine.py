@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -91,12 +92,13 @@ class _Actor:
 def ray_engine(folder: Path, workers: int) -> Iterator[RayEngine]:
     """An engine with `workers` actors (0: one for each processor of the cluster), Ray started and shut down. RayMissing."""
     ray = _ray()
-    ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
-    try:
-        processors = int(ray.cluster_resources().get("CPU", 1))
-        yield RayEngine(folder.absolute(), min(workers or processors, processors))
-    finally:
-        ray.shutdown()
+    with redirect_stdout(sys.stderr):  # where Ray tells what befalls its actors; stdout is the command's own
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
+        try:
+            processors = int(ray.cluster_resources().get("CPU", 1))
+            yield RayEngine(folder.absolute(), min(workers or processors, processors))
+        finally:
+            ray.shutdown()
 
 
 def _ray() -> ModuleType:
