@@ -161,6 +161,16 @@ def test_a_replaced_film_under_the_same_report_is_indexed_again(
     assert indexing.checkpoint.digest(film, Stamp.of(film)) == hashlib.sha256(film.read_bytes()).hexdigest()
 
 
+def test_a_film_that_has_gone_is_quarantined_and_its_case_stays(
+    indexing: Indexing, store: MemoryStore, maker: Maker
+) -> None:
+    study = a_study(maker, 1)
+    run(indexing, [study])
+    (maker.folder / "1.png").unlink()
+    assert run(indexing, [study]).quarantined == {"film_unreadable": 1}
+    assert stored_case(store, study).text == study.text
+
+
 def test_without_its_checkpoint_a_run_reads_the_films_again_and_changes_nothing(
     indexing: Indexing, maker: Maker, tmp_path: Path
 ) -> None:
