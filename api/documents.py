@@ -16,6 +16,7 @@ from rag_service.requests import MAX_ALPHA, MAX_LIMIT, MAX_TEXT, REGION
 
 _TEXT: Final = {"type": "string", "maxLength": MAX_TEXT}
 _FILM: Final = {"type": "string", "format": "binary", "description": "One DICOM, PNG or JPEG film."}
+_FLAG: Final = {"type": "string", "enum": ["true", "false"], "default": "false"}
 _RETRY_AFTER: Final = {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}
 _REQUEST_ID: Final = {
     "description": "The request's id: the one sent, or a new one.",
@@ -75,12 +76,8 @@ SEARCH_BODY: Final[dict[str, Any]] = {
                         "pattern": REGION,
                         "description": "A box on the film whose like is looked for: x_min,y_min,x_max,y_max, fractions of it.",
                     },
-                    "include_same": {
-                        "type": "string",
-                        "enum": ["true", "false"],
-                        "default": "false",
-                        "description": "Whether the film itself may be an answer.",
-                    },
+                    "include_same": {**_FLAG, "description": "Whether the film itself may be an answer."},
+                    "diverse": {**_FLAG, "description": "Whether to prefer cases that are unlike each other."},
                 },
             },
             "example": {"text": "small right effusion", "finding": "Pleural Effusion", "limit": 5},

@@ -29,7 +29,7 @@ _DRAFT_TEXTS: Final = frozenset({"prompt", "indication"})
 _SEARCH_FILMS: Final = frozenset({FILM_PART})
 _STEER_FILMS: Final = frozenset({FILM_PART})
 _NUMBER: Final = re.compile(r"-?[0-9]{1,6}(\.[0-9]{1,6})?")
-_SEARCH_TEXTS: Final = frozenset({"text", "finding", "limit", "region", "include_same"})
+_SEARCH_TEXTS: Final = frozenset({"text", "finding", "limit", "region", "include_same", "diverse"})
 _STEER_TEXTS: Final = frozenset({"concept", "alpha"})
 _OK: Final[dict[int | str, dict[str, Any]]] = {200: documents.answer("As described.")}
 
@@ -194,7 +194,8 @@ async def _search_request(request: Request, max_bytes: int) -> SearchRequest:
     form = await read_form(request, _SEARCH_FILMS, _SEARCH_TEXTS, max_bytes)
     film, text = form.films.get(FILM_PART), form.texts.get("text", "")
     region = read_region(form.texts["region"]) if "region" in form.texts else None
-    return SearchRequest(film, text, _finding(form), _limit(form), region=region, include_same=_include_same(form))
+    same, diverse = _flag(form, "include_same"), _flag(form, "diverse")
+    return SearchRequest(film, text, _finding(form), _limit(form), region=region, include_same=same, diverse=diverse)
 
 
 async def _steer_request(request: Request, max_bytes: int) -> SteerRequest:
@@ -227,10 +228,10 @@ def _finding(form: Form) -> str | None:
     return finding
 
 
-def _include_same(form: Form) -> bool:
-    given = form.texts.get("include_same", "false")
+def _flag(form: Form, name: str) -> bool:
+    given = form.texts.get(name, "false")
     if given not in {"true", "false"}:
-        raise BadRequest("include_same must be true or false")
+        raise BadRequest(f"{name} must be true or false")
     return given == "true"
 
 

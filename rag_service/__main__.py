@@ -78,6 +78,7 @@ def _search(service: RadiographService, options: argparse.Namespace) -> int:
         patient=_patient(options.patient),
         region=read_region(options.region) if options.region else None,
         include_same=options.include_same,
+        diverse=options.diverse,
     )
     answer = service.search(asked)
     if options.json:
@@ -148,6 +149,7 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("--limit", type=int, default=10)
     search.add_argument("--region", metavar="X_MIN,Y_MIN,X_MAX,Y_MAX", help="a box on the film, in fractions of it")
     search.add_argument("--include-same", action="store_true", help="let the film itself be among the answers")
+    search.add_argument("--diverse", action="store_true", help="prefer cases that are unlike each other")
     return parser
 
 

@@ -41,7 +41,8 @@ class DraftRequest:
 class SearchRequest:
     """Similar cases for a film, words, or both; `finding` keeps to cases that state it.
 
-    `region` is a box on the film whose like is looked for; `include_same` lets the film itself be among the answers.
+    `region` is a box on the film whose like is looked for; `include_same` lets the film itself be among the answers; `diverse` asks
+    for cases unlike each other.
     """
 
     film: bytes | None = None
@@ -52,6 +53,7 @@ class SearchRequest:
     patient: tuple[str, str] | None = None
     region: Box | None = None
     include_same: bool = False
+    diverse: bool = False
 
     def __post_init__(self) -> None:
         _check_text("text", self.text)

@@ -240,6 +240,7 @@ class RadiographService:
             finding=(request.finding, Polarity.POSITIVE) if request.finding else None,
             limit=asked,
             prefetch=max(asked, LEAST_PREFETCH),
+            diverse=request.diverse,
             **by_film,
         )
 

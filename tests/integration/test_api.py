@@ -142,7 +142,7 @@ def test_a_lateral_that_cannot_be_one(client: TestClient, service: Canned) -> No
     refused(with_lateral(b"x" * 1001), 413, "film_too_large")
     search = client.post("/v1/search", files={**film(), "lateral": ("l.png", b"x", "image/png")})
     assert (
-        "is not one of film, finding, include_same, limit, region, text"
+        "is not one of diverse, film, finding, include_same, limit, region, text"
         in refused(search, 422, "bad_request")["detail"]
     )
     assert service.asked == []
@@ -168,11 +168,11 @@ def test_a_search_takes_film_words_finding_and_limit(client: TestClient, service
 
 
 def test_a_search_takes_a_region_and_the_film_itself(client: TestClient, service: Canned) -> None:
-    form = {"region": "0.1,0.25,0.5,1", "include_same": "true"}
+    form = {"region": "0.1,0.25,0.5,1", "include_same": "true", "diverse": "true"}
     assert client.post("/v1/search", files=film(), data=form).status_code == 200
     assert client.post("/v1/search", files=film(), data={"include_same": "false"}).status_code == 200
     assert service.asked == [
-        SearchRequest(film=b"film", region=Box(0.1, 0.25, 0.5, 1.0), include_same=True), SearchRequest(film=b"film"),
+        SearchRequest(film=b"film", region=Box(0.1, 0.25, 0.5, 1.0), include_same=True, diverse=True), SearchRequest(film=b"film"),
     ]  # fmt: skip
 
 
@@ -182,7 +182,7 @@ def test_a_search_takes_a_region_and_the_film_itself(client: TestClient, service
         {"region": "0.5,0.1,0.2,0.9"}, {"region": "0.1,0.9,0.2,0.1"}, {"region": "0.1,0.1,0.1,0.2"},
         {"region": "0,0,1,1.01"}, {"region": "-0.1,0,1,1"}, {"region": "0,0,1"}, {"region": "0,0,1,1,1"}, {"region": ""},
         {"region": "0,0,nan,1"}, {"region": "0,0,1e0,1"}, {"region": "0, 0, 1, 1"}, {"region": CANARY}, {"region": "9,9,9,9"},
-        {"include_same": "1"}, {"include_same": ""}, {"include_same": CANARY},
+        {"include_same": "1"}, {"include_same": ""}, {"include_same": CANARY}, {"diverse": "yes"},
     ],
     ids=str,
 )  # fmt: skip

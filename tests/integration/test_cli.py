@@ -164,8 +164,8 @@ def test_a_search_as_json(service: Canned, film: str, capsys: pytest.CaptureFixt
 
 
 def test_a_search_by_a_region(service: Canned, film: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["search", film, "--region", "0.5,0.25,1,0.75", "--include-same", "--json"]) == 0
-    asked = SearchRequest(Path(film).read_bytes(), region=Box(0.5, 0.25, 1.0, 0.75), include_same=True)
+    assert main(["search", film, "--region", "0.5,0.25,1,0.75", "--include-same", "--diverse", "--json"]) == 0
+    asked = SearchRequest(Path(film).read_bytes(), region=Box(0.5, 0.25, 1.0, 0.75), include_same=True, diverse=True)
     assert service.asked == [asked]
     assert main(["search", film, "--region", "0.5,0.25,0.4,0.75"]) == 2
     assert "error [bad_request]: region is x_min,y_min,x_max,y_max" in capsys.readouterr().err

@@ -244,6 +244,16 @@ def test_the_film_itself_is_found_only_when_asked_for(house: House) -> None:
     assert [c.id for c in house.search(film=house.film, limit=1).cases] == [other]
 
 
+def test_a_diverse_search_puts_an_unlike_case_before_more_of_the_same(house: House) -> None:
+    for number in range(9):
+        house.add(f"copy-{number}", "There is edema.", 0.3 + number / 20)
+    unlike = house.add("unlike", "No edema. There is a pneumothorax.", 0.375)
+    plain = [c.id for c in house.search(film=house.film).cases]
+    diverse = [c.id for c in house.search(film=house.film, diverse=True).cases]
+    assert sorted(plain) == sorted(diverse)
+    assert (diverse[0], plain.index(unlike), diverse.index(unlike)) == (plain[0], 9, 8)
+
+
 def test_a_study_that_is_there_twice_is_one_answer_and_one_citation(house: House) -> None:
     house.add("one", "There is edema.", 0.5)
     house.add("one", "There is edema.", 0.5, source="nih")
