@@ -44,6 +44,7 @@ _PROVENANCE: Final[dict[str, Any]] = {
     "lateral": None,
     "view_fusion": None,
     "concepts": "2f61c0d95b7e48a31d06f2b94c8e57a0139bd6e4f8a2c75310be94d7f6a8c1e2",
+    "reranker": "9c41e07b52d8f6a3e1b04c7d95a2f8603e7bd1c4a9f05862d3e7b1904c5f8a26",
 }
 _FINDING: Final[dict[str, Any]] = {
     "id": "f1",

@@ -167,7 +167,7 @@ class Coverage(Schema):
 
 class Provenance(Schema):
     """Digests and versions of everything the answer depended on; `lateral` and `view_fusion` where a lateral was read too,
-    `concepts` where the model has them.
+    `concepts` and `reranker` where the model has them.
     """
 
     model: str
@@ -180,6 +180,7 @@ class Provenance(Schema):
     lateral: str | None
     view_fusion: str | None
     concepts: str | None
+    reranker: str | None
 
 
 class Draft(Schema):

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from knowledge_base.findings import FINDINGS, NO_FINDING, PATHOLOGIES, Polarity
-from knowledge_base.records import SQRT3, RecordError
+from knowledge_base.records import SQRT3, RecordError, digest
 
 FEATURES: Final = ("agreement", "likelihood", "box_overlap", "box_volume", "w2", "text", "region", "fused")
 """Columns of a feature array, in order.
@@ -104,6 +105,11 @@ class Reranker:
                 raise RecordError(f"a re-ranker has {len(FEATURES)} finite means, scales and weights")
         if not (self.scale > 0).all():
             raise RecordError("the scales of a re-ranker are positive")
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (hex) of the model: the `reranker` of a draft's provenance."""
+        return digest([self.mean.tolist(), self.scale.tolist(), self.weight.tolist()])
 
     def scores(self, found: Floats) -> Floats:
         """(n,) of features (n, len(FEATURES)): higher is more relevant; an absent feature counts as an average one."""

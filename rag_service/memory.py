@@ -52,7 +52,7 @@ def store_errors() -> Iterator[None]:
 @dataclass(frozen=True, eq=False)
 class Memory:
     """What remembers: the store, the names of its vectors, the searches over it, the text encoder, and finding names as text
-    vectors (14, 384).
+    vectors (14, 384). `reranker_digest` is None where the cases stay in fused order.
     """
 
     store: KnowledgeStore
@@ -64,6 +64,7 @@ class Memory:
     finding_vectors: Mapping[str, np.ndarray]
     manifest_digest: str
     content_digest: str
+    reranker_digest: str | None = None
 
     def has_prior(self, patient: tuple[str, str] | None, tenant: str, film: BoxLatent | None) -> bool:
         """Whether (source, patient) has a case in use, visible to the tenant, that is not the film itself."""

@@ -411,4 +411,5 @@ class RadiographService:
             lateral=lateral,
             view_fusion=views.digest if lateral and views else None,
             concepts=concepts.digest if concepts else None,
+            reranker=self._memory.reranker_digest,
         )

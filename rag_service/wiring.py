@@ -135,6 +135,7 @@ def build_memory(
         finding_vectors=dict(zip(FINDINGS, names, strict=True)),
         manifest_digest=plan.digest,
         content_digest=content_digest(store),
+        reranker_digest=None if reranker is None else reranker.digest,
     )
 
 

@@ -153,7 +153,7 @@ class Coverage:
 @dataclass(frozen=True)
 class Provenance:
     """Digests and versions of everything the draft depended on; `lateral` and `view_fusion` where a lateral was read too,
-    `concepts` where the model has them.
+    `concepts` and `reranker` where the model has them.
     """
 
     model: str
@@ -166,6 +166,7 @@ class Provenance:
     lateral: str | None = None
     view_fusion: str | None = None
     concepts: str | None = None
+    reranker: str | None = None
 
 
 @dataclass(frozen=True)

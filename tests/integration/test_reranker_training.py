@@ -101,6 +101,8 @@ def test_the_command_fits_and_the_search_uses_it(
     store = MemoryStore()
     memory = wiring.build_memory(store, tiny_encoder, words, loaded)
     assert memory.cases.search(CaseQuery("isle", text="effusion")).hits == ()
+    assert memory.reranker_digest == loaded.digest
+    assert wiring.build_memory(store, tiny_encoder, words).reranker_digest is None
 
 
 def test_the_service_is_built_with_the_folders_reranker(

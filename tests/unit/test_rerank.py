@@ -134,6 +134,14 @@ def test_scores_are_linear_and_what_is_absent_counts_as_average() -> None:
     assert Reranker(mean, scale, weight).scores(found).tolist() == [2.0, -3.0, 0.0]
 
 
+def test_a_digest_tells_rerankers_apart() -> None:
+    even, one = np.ones(COUNT), np.eye(COUNT)[0]
+    assert Reranker(even, even, even).digest == Reranker(even.copy(), even, even).digest
+    assert (
+        len({r.digest for r in (Reranker(even, even, even), Reranker(even, even, one), Reranker(one, even, even))}) == 3
+    )
+
+
 @pytest.mark.parametrize(
     ("part", "value", "reason"),
     [
