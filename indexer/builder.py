@@ -112,7 +112,7 @@ class StudyMap:
         opened = [b for b in batch if isinstance(b, Opened)]
         seconds = {"decode": sum(o.seconds for o in opened), **dict.fromkeys(("label", "encode", "embed"), 0.0)}
         with _timed(seconds, "label"):
-            cases = [self.case(o) for o in opened]
+            cases = [case_record(o.study, self.labeler, self.tenant, _origin(o)) for o in opened]
         with ThreadPoolExecutor(1) as beside:  # two models, each on threads of its own: neither waits for the other
             texts = beside.submit(self._texts, cases, seconds)
             with _timed(seconds, "encode"):
@@ -125,25 +125,6 @@ class StudyMap:
             films=tuple(o.file for o in opened if o.file),
             failures=tuple(f for f in (*batch, *made) if isinstance(f, Failure)),
             seconds=seconds,
-        )
-
-    def case(self, opened: Opened) -> Case:
-        """The case record of a study: its text, and what the labeler reads in it."""
-        study = opened.study
-        text, sentences = (
-            (study.text, read_case_sentences(study.text, self.labeler)) if study.text else labelled(study.labels)
-        )
-        return Case(
-            source=study.source,
-            study=study.study,
-            patient=study.patient,
-            text=text,
-            sentences=sentences,
-            tenant=self.tenant,
-            view=study.view,
-            sex=study.sex,
-            age_years=study.age_years,
-            origin=origin_of(study, opened.file.sha256 if opened.file else None),
         )
 
     def _texts(self, cases: Sequence[Case], seconds: dict[str, float]) -> Sequence[NDArray[np.float32]]:
@@ -168,6 +149,27 @@ class StudyMap:
             return checked_point(to_point(case, self.schema, box=box, text_vector=text, regions=regions), self.schema)
         except RecordError:
             return _failure(opened, "embedding_unusable", RecordError)
+
+
+def case_record(study: Study, labeler: Labeler, tenant: str = PUBLIC, origin: str | None = None) -> Case:
+    """The case of a study: its text, and what the labeler reads in it. `origin` is what it was made from (see `origin_of`)."""
+    text, sentences = (study.text, read_case_sentences(study.text, labeler)) if study.text else labelled(study.labels)
+    return Case(
+        source=study.source,
+        study=study.study,
+        patient=study.patient,
+        text=text,
+        sentences=sentences,
+        tenant=tenant,
+        view=study.view,
+        sex=study.sex,
+        age_years=study.age_years,
+        origin=origin,
+    )
+
+
+def _origin(opened: Opened) -> str:
+    return origin_of(opened.study, opened.file.sha256 if opened.file else None)
 
 
 def _read(encoder: FilmEncoder, films: NDArray[np.uint8]) -> list[FilmReading | None]:

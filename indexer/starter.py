@@ -6,19 +6,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from indexer.builder import Embedder
+from indexer.builder import Embedder, case_record
+from indexer.studies import Study
 from indexer.summary import Summary
 from knowledge_base.bm25 import document_vector
 from knowledge_base.cases import to_point
 from knowledge_base.passages import load_passages
-from knowledge_base.records import Case, Passage, case_id
+from knowledge_base.records import Passage, case_id
 from knowledge_base.schema import BM25, CASES, CollectionSchema, text_vector
 from knowledge_base.store import PUBLIC, KnowledgeStore, Point, Scope
 from rag_service.datasets import openi
 from rag_service.models import text
 from rag_service.models.starter import StarterCases
 from rag_service.report.labeler import Labeler
-from rag_service.report.sentences import read_case_sentences
 
 BATCH: Final = 128
 
@@ -37,7 +37,7 @@ def add_starter(
         some = [i for i in missing[start : start + BATCH] if cases.studies[i] in reports]
         points = [
             to_point(
-                _case(reports[cases.studies[i]], labeler),
+                case_record(_study(reports[cases.studies[i]]), labeler),
                 schema,
                 box=cases.box(i),
                 text_vector=cases.texts[i],
@@ -84,12 +84,6 @@ def _passage_points(passages: Sequence[Passage], schema: CollectionSchema, embed
     return points
 
 
-def _case(report: openi.Report, labeler: Labeler) -> Case:
-    return Case(
-        source=openi.SOURCE,
-        study=report.study,
-        patient=report.study,
-        text=report.text,
-        sentences=read_case_sentences(report.text, labeler),
-        view="frontal",
-    )
+def _study(report: openi.Report) -> Study:
+    """A starter case's study; its film is not at hand, only what was read from it."""
+    return Study(openi.SOURCE, report.study, report.study, None, report.text, view="frontal")

@@ -318,7 +318,7 @@ def archive(tmp_path: Path) -> Path:
     path = tmp_path / "reports.tgz"
     with tarfile.open(path, "w:gz") as tar:
         for number in range(1, 4):
-            text = f"<AbstractText Label='FINDINGS'>Report {number}. Cardiomegaly.</AbstractText>"
+            text = f"<AbstractText Label='FINDINGS'>Report {number} of Dr. Smith. Cardiomegaly.</AbstractText>"
             xml = f"<eCitation><uId id='CXR{number}'/>{text}</eCitation>".encode()
             member = tarfile.TarInfo(f"{number}.xml")
             member.size = len(xml)
@@ -335,7 +335,7 @@ def test_starter_cases_join_vectors_and_reports(
     assert (summary.added, summary.unchanged) == (2, 0)
     assert store.ids(CASES, PUBLIC) == sorted([case_id("openi", "CXR1"), case_id("openi", "CXR3")])
     (point,) = store.get(CASES, [case_id("openi", "CXR3")], PUBLIC, list(plan.cases.dense)).points
-    assert point.payload["text"] == "FINDINGS: Report 3. Cardiomegaly."
+    assert point.payload["text"] == "FINDINGS: Report 3 of XXXX. Cardiomegaly."
     assert point.payload["labels_positive"] == ["Cardiomegaly"]
     np.testing.assert_allclose(
         BoxLatent.from_vector(point.vectors[next(iter(plan.cases.dense))]).vector(), cases.boxes[1], rtol=1e-5
