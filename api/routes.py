@@ -21,7 +21,7 @@ from api.startup import OK, Startup
 from api.uploads import FILM_PART, FORM, LATERAL_PART, RAW_FILMS, Form, media_type_of, read_form, read_raw
 from knowledge_base.findings import FINDINGS
 from rag_service.errors import BadRequest
-from rag_service.requests import MAX_LIMIT, PUBLIC, DraftRequest, SearchRequest, SteerRequest, read_region
+from rag_service.requests import MAX_LIMIT, DraftRequest, SearchRequest, SteerRequest, read_region
 
 OPERATIONS_TAG: Final = "operations"
 _DRAFT_FILMS: Final = frozenset({FILM_PART, LATERAL_PART})
@@ -62,7 +62,7 @@ def use_cases(settings: ApiSettings, metrics: Metrics) -> APIRouter:
         state = _state(request)
         service = state["startup"].service()
         async with state["models"].admit() as ticket:
-            asked = await _draft_request(request, settings.max_upload_bytes)
+            asked = await _draft_request(request, settings)
             draft = await unless_gone(request.receive, ticket.run(lambda: service.draft(asked).to_json()))
         metrics.drafted(draft)
         return JSONResponse(draft)
@@ -80,7 +80,7 @@ def use_cases(settings: ApiSettings, metrics: Metrics) -> APIRouter:
         state = _state(request)
         service = state["startup"].service()
         async with state["models"].admit() as ticket:
-            asked = await _search_request(request, settings.max_upload_bytes)
+            asked = await _search_request(request, settings)
             found = await unless_gone(request.receive, ticket.run(lambda: service.search(asked).to_json()))
         return JSONResponse(found)
 
@@ -97,7 +97,7 @@ def use_cases(settings: ApiSettings, metrics: Metrics) -> APIRouter:
         state = _state(request)
         service = state["startup"].service()
         async with state["lookups"].admit() as ticket:
-            case = await unless_gone(request.receive, ticket.run(lambda: service.case(case_id, PUBLIC)))
+            case = await unless_gone(request.receive, ticket.run(lambda: service.case(case_id, settings.tenant)))
         return JSONResponse(schemas.Case.of(case).model_dump(mode="json"))
 
     return router
@@ -174,28 +174,37 @@ async def _no_query(request: Request) -> None:
         raise BadRequest("this operation takes no query parameters")
 
 
-async def _draft_request(request: Request, max_bytes: int) -> DraftRequest:
+async def _draft_request(request: Request, settings: ApiSettings) -> DraftRequest:
     media_type = media_type_of(request)
     if media_type in RAW_FILMS:
-        return DraftRequest(film=await read_raw(request, max_bytes))
+        return DraftRequest(film=await read_raw(request, settings.max_upload_bytes), tenant=settings.tenant)
     if media_type != FORM:
         raise UnsupportedUpload(f"accepted are {', '.join((FORM, *RAW_FILMS))}")
-    form = await read_form(request, _DRAFT_FILMS, _DRAFT_TEXTS, max_bytes)
+    form = await read_form(request, _DRAFT_FILMS, _DRAFT_TEXTS, settings.max_upload_bytes)
     if FILM_PART not in form.films:
         raise BadRequest("the form has no film part")
     prompt, indication = form.texts.get("prompt", ""), form.texts.get("indication", "")
     lateral = form.films.get(LATERAL_PART)
-    return DraftRequest(film=form.films[FILM_PART], prompt=prompt, indication=indication, lateral=lateral)
+    return DraftRequest(form.films[FILM_PART], prompt, indication, settings.tenant, lateral=lateral)
 
 
-async def _search_request(request: Request, max_bytes: int) -> SearchRequest:
+async def _search_request(request: Request, settings: ApiSettings) -> SearchRequest:
     if media_type_of(request) != FORM:
         raise UnsupportedUpload(f"accepted is {FORM}")
-    form = await read_form(request, _SEARCH_FILMS, _SEARCH_TEXTS, max_bytes)
+    form = await read_form(request, _SEARCH_FILMS, _SEARCH_TEXTS, settings.max_upload_bytes)
     film, text = form.films.get(FILM_PART), form.texts.get("text", "")
     region = read_region(form.texts["region"]) if "region" in form.texts else None
     same, diverse = _flag(form, "include_same"), _flag(form, "diverse")
-    return SearchRequest(film, text, _finding(form), _limit(form), region=region, include_same=same, diverse=diverse)
+    return SearchRequest(
+        film,
+        text,
+        _finding(form),
+        _limit(form),
+        tenant=settings.tenant,
+        region=region,
+        include_same=same,
+        diverse=diverse,
+    )
 
 
 async def _steer_request(request: Request, max_bytes: int) -> SteerRequest:

@@ -40,6 +40,7 @@ def api_settings(settings: Settings, host: str) -> ApiSettings:
         deadline_seconds=settings.deadline_seconds,
         max_upload_bytes=settings.max_upload_mib * 2**20,
         api_key=settings.api_key,
+        tenant=settings.tenant,
         # Without a key the Host header is what keeps a web page from reaching a loopback service by DNS rebinding.
         allowed_hosts=LOOPBACK_HOSTS if settings.api_key is None else (ANY_HOST,),
     )

@@ -12,7 +12,7 @@ ANY_HOST: Final = "*"
 
 @dataclass(frozen=True)
 class ApiSettings:
-    """Limits and the key. `allowed_hosts` are the Host headers answered, without ports; "*" answers all."""
+    """Limits, the key, whose service it is. `allowed_hosts` are the Host headers answered, without ports; "*" answers all."""
 
     workers: int = 2
     queue: int = 8
@@ -20,6 +20,7 @@ class ApiSettings:
     max_upload_bytes: int = 100 * 2**20
     api_key: str | None = field(default=None, repr=False)
     allowed_hosts: tuple[str, ...] = LOOPBACK_HOSTS
+    tenant: str = "public"
 
     def __post_init__(self) -> None:
         if self.workers < 1 or self.queue < 0:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Final
 
 from indexer.commands import COMMANDS
@@ -24,9 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Command line. Exit codes: 0 ok, 1 failed, 2 usage, 3 data damaged, 4 index in use, 130 and 143 stopped."""
     options = _parser().parse_args(arguments)
     try:
-        settings = environment.load()
-        if options.store:
-            settings = replace(settings, store=options.store)
+        settings = environment.override(environment.load(), store=options.store, tenant=options.tenant)
         return _COMMANDS[options.command](settings, options)
     except StoreInUse as error:
         return _fail(error, IN_USE)
@@ -46,6 +43,7 @@ def _fail(error: Exception, code: int) -> int:
 def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--store", help="folder of the embedded index, or the URL of a Qdrant server")
+    common.add_argument("--tenant", help="whose cases they are (public)")
     common.add_argument("--json", action="store_true", help="print the result as JSON")
     common.add_argument("--quiet", action="store_true", help="no progress bar")
     parser = argparse.ArgumentParser(prog="python -m indexer", description=__doc__)

@@ -21,16 +21,21 @@ from rag_service.wiring import layout
 
 
 def study_map(
-    folder: Path, encoder: FilmEncoder, schema: CollectionSchema, embedder: Embedder, decoder: DecodePool
+    folder: Path,
+    encoder: FilmEncoder,
+    schema: CollectionSchema,
+    embedder: Embedder,
+    decoder: DecodePool,
+    tenant: str,
 ) -> StudyMap:
-    """The map with a model of `folder`; report and film are compared where that folder has a calibration."""
+    """The map to cases of `tenant` with a model of `folder`; report and film are compared where that has a calibration."""
     calibration = load_calibration(folder, encoder.record.id) if (folder / CALIBRATION).is_file() else None
-    return StudyMap(schema, encoder, embedder, Labeler(), decoder, calibration)
+    return StudyMap(schema, encoder, embedder, Labeler(), decoder, calibration, tenant)
 
 
 @contextmanager
 def local_engine(
-    folder: Path, encoder: FilmEncoder, schema: CollectionSchema, embedder: Embedder, workers: int
+    folder: Path, encoder: FilmEncoder, schema: CollectionSchema, embedder: Embedder, workers: int, tenant: str
 ) -> Iterator[Engine]:
     """The engine of this machine on `workers` processors (0: all it may use).
 
@@ -44,14 +49,15 @@ def local_engine(
     torch.set_num_threads(max(1, workers // 2))
     try:
         with DecodePool(workers) as decoder:
-            yield LocalEngine(study_map(folder, encoder, schema, embedder, decoder), workers)
+            yield LocalEngine(study_map(folder, encoder, schema, embedder, decoder, tenant), workers)
     finally:
         torch.set_num_threads(before)
 
 
-def actor_map(folder: Path) -> StudyMap:
+def actor_map(folder: Path, tenant: str) -> StudyMap:
     """The map of a process that lives for it alone, with a decode child of its own that ends with the process."""
     encoder = load_encoder(folder)
     decoder = DecodePool(1)
     decoder.start()
-    return study_map(folder, encoder, layout(encoder.record.id, encoder.axes).cases, load_text_encoder(), decoder)
+    schema = layout(encoder.record.id, encoder.axes).cases
+    return study_map(folder, encoder, schema, load_text_encoder(), decoder, tenant)

@@ -44,6 +44,7 @@ class RayEngine:
 
     folder: Path
     workers: int
+    tenant: str
 
     def run(self, batches: Iterable[Sequence[Study]]) -> Iterator[Mapped]:
         """See `Engine.run`."""
@@ -57,7 +58,11 @@ class RayEngine:
         rows = data.from_items([{"studies": Parcel(tuple(batch))} for batch in window], override_num_blocks=len(window))
         actors = min(self.workers, len(window))
         mapped = rows.map_batches(
-            _Actor, batch_size=1, concurrency=actors, fn_constructor_args=(str(self.folder),), zero_copy_batch=True
+            _Actor,
+            batch_size=1,
+            concurrency=actors,
+            fn_constructor_args=(str(self.folder), self.tenant),
+            zero_copy_batch=True,
         )
         for row in mapped.iter_rows():
             yield row["mapped"].content
@@ -76,27 +81,27 @@ class Parcel:
 class _Actor:
     """Holds the models of one actor: the encoders on one thread each, and a decode child."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, tenant: str) -> None:
         import torch
 
         from indexer.engines import actor_map
 
         torch.set_num_threads(1)
-        self._map: StudyMap = actor_map(Path(folder))
+        self._map: StudyMap = actor_map(Path(folder), tenant)
 
     def __call__(self, rows: Mapping[str, Sequence[Parcel]]) -> dict[str, list[Parcel]]:
         return {"mapped": [Parcel(self._map(parcel.content)) for parcel in rows["studies"]]}
 
 
 @contextmanager
-def ray_engine(folder: Path, workers: int) -> Iterator[RayEngine]:
+def ray_engine(folder: Path, workers: int, tenant: str) -> Iterator[RayEngine]:
     """An engine with `workers` actors (0: one for each processor of the cluster), Ray started and shut down. RayMissing."""
     ray = _ray()
     with redirect_stdout(sys.stderr):  # where Ray tells what befalls its actors; stdout is the command's own
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
         try:
             processors = int(ray.cluster_resources().get("CPU", 1))
-            yield RayEngine(folder.absolute(), min(workers or processors, processors))
+            yield RayEngine(folder.absolute(), min(workers or processors, processors), tenant)
         finally:
             ray.shutdown()
 

@@ -40,21 +40,21 @@ def _run(options: argparse.Namespace) -> int:
         build_service,
     )  # torch and the engine are loaded only once the arguments are understood
 
-    settings = environment.load()
-    if options.store:
-        settings = replace(settings, store=options.store)
+    settings = environment.override(environment.load(), store=options.store, tenant=options.tenant)
     service = build_service(replace(settings, workers=1))
+    act = _draft if options.command == "draft" else _search
     try:
-        return _draft(service, options) if options.command == "draft" else _search(service, options)
+        return act(service, options, settings.tenant)
     finally:
         service.close()
 
 
-def _draft(service: RadiographService, options: argparse.Namespace) -> int:
+def _draft(service: RadiographService, options: argparse.Namespace, tenant: str) -> int:
     content = _read(options.film)
     lateral = _read(options.lateral) if options.lateral else None
     patient = _patient(options.patient)
-    draft = service.draft(DraftRequest(content, options.prompt, options.indication, patient=patient, lateral=lateral))
+    asked = DraftRequest(content, options.prompt, options.indication, tenant, patient, lateral)
+    draft = service.draft(asked)
     if options.picture:
         from rag_service.explain.picture import picture
 
@@ -68,13 +68,14 @@ def _draft(service: RadiographService, options: argparse.Namespace) -> int:
     return 0
 
 
-def _search(service: RadiographService, options: argparse.Namespace) -> int:
+def _search(service: RadiographService, options: argparse.Namespace, tenant: str) -> int:
     film = _read(options.film) if options.film else None
     asked = SearchRequest(
         film,
         options.text,
         options.finding,
         options.limit,
+        tenant=tenant,
         patient=_patient(options.patient),
         region=read_region(options.region) if options.region else None,
         include_same=options.include_same,
@@ -133,6 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--json", action="store_true", help="print the answer as JSON")
     common.add_argument("--store", help="folder of the embedded index, or the URL of a Qdrant server")
+    common.add_argument("--tenant", help="on whose behalf: its own cases and the public ones are seen (public)")
     common.add_argument("--patient", help="SOURCE:PATIENT whose own cases must not be evidence")
     parser = argparse.ArgumentParser(prog="python -m rag_service", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)

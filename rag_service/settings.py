@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Final
 
 PREFIX: Final = "RAG_"
+_TENANT: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class SettingsError(ValueError):
@@ -31,6 +33,8 @@ class Settings:
     """Shards that a collection (or each tenant of it) is made with; 0 leaves it to the server."""
     store_shard_by_tenant: bool = False
     """Whether a collection is made with shards of its own for each tenant."""
+    tenant: str = "public"
+    """Whose cases are indexed, and on whose behalf is asked: a tenant sees its own cases and the public ones, nobody else's."""
     model_folder: str = str(Path(__file__).parent / "weights")
     site_calibration: str | None = None
     """File of `python -m eval recalibrate`: the site's own calibration, laid over the model's."""
@@ -62,8 +66,8 @@ class Settings:
 
     @property
     def state_folder(self) -> str:
-        """What this machine remembers of indexing: beside an embedded store, `build/state` for a server."""
-        return "build/state" if self.on_server else f"{self.store.rstrip('/')}.state"
+        """What this machine remembers of indexing for the tenant: beside an embedded store, under `build/state` for a server."""
+        return f"{'build/state' if self.on_server else self.store.rstrip('/') + '.state'}/{self.tenant}"
 
 
 ENVIRONMENT: Final[Mapping[str, str]] = {PREFIX + f.name.upper(): f.name for f in fields(Settings)}
@@ -99,6 +103,11 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
     return _checked(Settings(**chosen))  # type: ignore[arg-type]
 
 
+def override(settings: Settings, **given: str | None) -> Settings:
+    """The settings with the fields that a command line gave, checked as `load` checks; None leaves a field as it is."""
+    return _checked(replace(settings, **{name: value for name, value in given.items() if value is not None}))  # type: ignore[arg-type]
+
+
 def _checked(settings: Settings) -> Settings:
     limits = {
         "port": (1, 65535),
@@ -115,6 +124,8 @@ def _checked(settings: Settings) -> Settings:
             raise SettingsError(f"{PREFIX}{name.upper()} must lie between {low} and {high}")
     if not 0 < settings.deadline_seconds < math.inf or settings.reserve_mib < 0:
         raise SettingsError(f"{PREFIX}DEADLINE_SECONDS must be positive and {PREFIX}RESERVE_MIB not negative")
+    if not _TENANT.fullmatch(settings.tenant):
+        raise SettingsError(f"{PREFIX}TENANT is a name of 1 to 64 letters, digits, '_' and '-'")
     if settings.api_key is not None and len(settings.api_key) < 16:
         raise SettingsError(f"{PREFIX}API_KEY is weak: give at least 16 characters")
     if settings.pseudonym_key is not None and len(settings.pseudonym_key) < 32:

@@ -117,7 +117,11 @@ def build_reader(settings: Settings) -> Reader:
 
 
 def build_memory(
-    store: KnowledgeStore, encoder: FilmEncoder, encode: TextEncoder, reranker: Reranker | None = None
+    store: KnowledgeStore,
+    encoder: FilmEncoder,
+    encode: TextEncoder,
+    reranker: Reranker | None = None,
+    tenant: str = PUBLIC,
 ) -> Memory:
     """The searches over a store whose collections are filled; cases stay in fused order without a re-ranker."""
     plan = layout(encoder.record.id, encoder.axes)
@@ -134,7 +138,7 @@ def build_memory(
         text=encode,
         finding_vectors=dict(zip(FINDINGS, names, strict=True)),
         manifest_digest=plan.digest,
-        content_digest=content_digest(store),
+        content_digest=content_digest(store, tenant),
         reranker_digest=None if reranker is None else reranker.digest,
     )
 
@@ -148,7 +152,7 @@ def build_service(settings: Settings, notice: Callable[[str], None] = lambda _: 
         reader = build_reader(settings)
         notice("model")
         reranker = load_reranker(Path(settings.model_folder), reader.encoder.record.id, text.NAME)
-        memory = build_memory(store, reader.encoder, load_text_encoder(), reranker)
+        memory = build_memory(store, reader.encoder, load_text_encoder(), reranker, settings.tenant)
         notice("knowledge base")
     except BaseException:
         store.close()
@@ -157,10 +161,10 @@ def build_service(settings: Settings, notice: Callable[[str], None] = lambda _: 
     return RadiographService(reader, memory, decoder)
 
 
-def content_digest(store: KnowledgeStore) -> str:
-    """SHA-256 over the ids of the public cases and passages: the `knowledge_base` of a draft's provenance."""
+def content_digest(store: KnowledgeStore, tenant: str = PUBLIC) -> str:
+    """SHA-256 over the ids of the cases and passages that a tenant sees: the `knowledge_base` of a draft's provenance."""
     with store_errors():
-        ids = [str(i) for name in (CASES, GUIDELINES) for i in store.ids(name, Scope(PUBLIC))]
+        ids = [str(i) for name in (CASES, GUIDELINES) for i in store.ids(name, Scope(tenant))]
     return hashlib.sha256("\n".join(ids).encode()).hexdigest()
 
 

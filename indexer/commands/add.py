@@ -30,7 +30,7 @@ from indexer.studies import Skipped, Study
 from indexer.summary import Summary
 from knowledge_base.errors import DiskLow
 from knowledge_base.schema import CASES
-from knowledge_base.store import PUBLIC, Filter, KnowledgeStore, Match, Scope
+from knowledge_base.store import Filter, KnowledgeStore, Match, Scope
 from rag_service.datasets.films import DatasetError
 from rag_service.settings import Settings
 
@@ -73,8 +73,8 @@ class Run:
     def _engine(self, running: Running, embedder: Embedder) -> AbstractContextManager[Engine]:
         models, workers = Path(self.settings.model_folder), self.options.workers
         if self.options.engine == "ray":
-            return ray_engine(models, workers)
-        return local_engine(models, running.encoder, running.plan.cases, embedder, workers)
+            return ray_engine(models, workers, self.settings.tenant)
+        return local_engine(models, running.encoder, running.plan.cases, embedder, workers, self.settings.tenant)
 
     def _index(
         self, store: KnowledgeStore, checkpoint: Checkpoint, engine: Engine, summary: Summary, stop: Stop
@@ -89,6 +89,7 @@ class Run:
                 quarantine=quarantine,
                 folder=Path(self.options.folder),
                 summary=summary,
+                tenant=self.settings.tenant,
                 retry=self.retry or self.options.rebuild,
                 stopping=stop.asked,
                 told=told,
@@ -123,7 +124,9 @@ class Run:
                 raise DatasetError(f"--since takes a day, YYYY-MM-DD, or {LAST!r}") from None
         source = self.options.source
         moment = checkpoint.last(self.settings.store, source, Path(self.options.folder))
-        stored = store.count(CASES, Scope(PUBLIC), Filter(must=(Match("source", source),)))
+        stored = store.count(
+            CASES, Scope(self.settings.tenant, also_public=False), Filter(must=(Match("source", source),))
+        )
         if moment is None or not stored:
             raise DatasetError(f"no run over all of this folder is on record: leave out --since {LAST}")
         return Since.of_moment(moment)

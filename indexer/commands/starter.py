@@ -13,7 +13,6 @@ from indexer.starter import add_passages, add_starter
 from indexer.summary import Summary
 from knowledge_base.pages import pages_of
 from knowledge_base.schema import CASES
-from knowledge_base.store import PUBLIC
 from rag_service.datasets.openi import bundled_archive
 from rag_service.models.starter import load_starter
 from rag_service.models.text import NAME as TEXT_MODEL
@@ -35,9 +34,9 @@ def _starter(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _ids(settings: Settings, options: argparse.Namespace) -> int:
-    """Study ids of all public cases, one a line."""
+    """Study ids of the tenant's own cases, one a line."""
     with filled_index(settings, Running.of(settings).plan, rebuild=False) as store:
-        studies = [str(p.payload["study"]) for page in pages_of(store, CASES, PUBLIC) for p in page.points]
+        studies = [str(p.payload["study"]) for page in pages_of(store, CASES, settings.tenant) for p in page.points]
     print(json.dumps(studies) if options.json else "\n".join(studies))
     return 0
 

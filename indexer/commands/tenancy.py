@@ -15,7 +15,7 @@ from knowledge_base.audit_log import check_chain, read_events
 from knowledge_base.errors import CollectionMissing, DamagedRecordError
 from knowledge_base.records import case_id
 from knowledge_base.schema import CASES
-from knowledge_base.store import PUBLIC, Filter, HasId, Scope
+from knowledge_base.store import Filter, HasId, Scope
 from rag_service.settings import Settings
 
 DAMAGED: Final = 3
@@ -23,14 +23,14 @@ DAMAGED: Final = 3
 
 def _mark(withdrawn: bool, settings: Settings, options: argparse.Namespace) -> int:
     """Withdraw a study or take that back, whichever models made the index; it need not be there yet."""
-    case = case_id(options.source, options.study, options.tenant)
+    case = case_id(options.source, options.study, settings.tenant)
     with held_store(settings) as store:
         schema, manifest = store.schema(CASES), store.manifest(CASES)
         if schema is None or manifest is None:
             raise CollectionMissing(CASES)
         store.open(schema, manifest)
-        store.set_withdrawn(CASES, [case], options.tenant, withdrawn)
-        own = Scope(options.tenant, also_public=False)
+        store.set_withdrawn(CASES, [case], settings.tenant, withdrawn)
+        own = Scope(settings.tenant, also_public=False)
         indexed = store.count(CASES, own, Filter(must=(HasId((case,)),))) == 1
     say({"case": str(case), "withdrawn": withdrawn, "indexed": indexed}, options)
     return 0
@@ -58,7 +58,6 @@ def _tail(folder: Path, count: int) -> int:
 def _study(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", help="as it was indexed, e.g. openi")
     parser.add_argument("study", help="its id within the source")
-    parser.add_argument("--tenant", default=PUBLIC, help="whose study it is (default: public)")
 
 
 def _what(parser: argparse.ArgumentParser) -> None:

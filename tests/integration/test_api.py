@@ -126,6 +126,19 @@ def test_a_form_is_drafted(client: TestClient, service: Canned) -> None:
     assert service.asked == [DraftRequest(film=b"film", prompt="胸水は？", indication="dyspnoea")]
 
 
+def test_everything_is_asked_on_behalf_of_the_tenant_of_the_settings(service: Canned) -> None:
+    with serving(service, tenant="isle") as client:
+        client.post("/v1/reports", files=film())
+        client.post("/v1/reports", content=b"raw", headers={"content-type": "image/png"})
+        client.post("/v1/search", files=film(), data={"text": "edema"})
+        refused(client.get(f"/v1/cases/{CASE.id}"), 404, "not_found")
+    assert service.asked == [
+        DraftRequest(film=b"film", tenant="isle"),
+        DraftRequest(film=b"raw", tenant="isle"),
+        SearchRequest(film=b"film", text="edema", tenant="isle"),
+    ]
+
+
 def test_a_lateral_comes_beside_the_film(client: TestClient, service: Canned) -> None:
     answer = client.post("/v1/reports", files={**film(b"x" * 1000), "lateral": ("l.png", b"y" * 1000, "image/png")})
     assert (answer.status_code, answer.json()["provenance"]["lateral"]) == (200, None)

@@ -157,6 +157,17 @@ def test_a_search_as_text(service: Canned, capsys: pytest.CaptureFixture[str]) -
     assert service.asked == [SearchRequest(None, "edema", "Edema", 3)]
 
 
+def test_a_tenant_asks_by_setting_or_by_command(
+    service: Canned, film: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RAG_TENANT", "isle")
+    assert main(["search", film, "--json"]) == 0
+    assert main(["draft", film, "--tenant", "shore", "--json"]) == 0
+    assert [a.tenant for a in service.asked] == ["isle", "shore"]
+    assert main(["search", film, "--tenant", "no name"]) == 2
+    assert "RAG_TENANT" in capsys.readouterr().err
+
+
 def test_a_search_as_json(service: Canned, film: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["search", film, "--json"]) == 0
     assert capsys.readouterr().out == json.dumps(ANSWER.to_json(), sort_keys=True) + "\n"

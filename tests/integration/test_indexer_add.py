@@ -83,7 +83,7 @@ def test_a_film_that_fails_is_listed_passed_over_and_tried_again_when_it_has_cha
     line, count = said.splitlines()
     assert code == 0 and count == "1 quarantined"
     assert line.startswith("folder S1: not_an_image (NotAnImage) 1.png, 20")
-    assert (stores / "store.state" / "quarantine" / "quarantine.jsonl").read_text().count("\n") == 1
+    assert (stores / "store.state" / "public" / "quarantine" / "quarantine.jsonl").read_text().count("\n") == 1
     second = add()
     assert (second["added"], second["quarantined"], second["still_quarantined"]) == (0, {}, 1)
     maker.film("1.png", 9)
@@ -91,6 +91,18 @@ def test_a_film_that_fails_is_listed_passed_over_and_tried_again_when_it_has_cha
     assert (third["added"], third["still_quarantined"]) == (1, 0)
     assert json.loads(indexer("quarantine", "list", "--json")[1]) == []
     assert sorted(indexer("ids")[1].split()) == ["S0", "S1", "S2"]
+
+
+def test_a_tenants_studies_are_its_own(add: Run, indexer: Callable[..., tuple[int, str, str]], stores: Path) -> None:
+    add("--tenant", "isle")
+    assert add("--tenant", "isle")["added"] == 0
+    assert (sorted(indexer("ids", "--tenant", "isle")[1].split()), indexer("ids")[1].split()) == (["S0", "S2"], [])
+    assert json.loads(indexer("stats", "--json")[1])["tenants"] == {"isle": 2}
+    assert add()["added"] == 2  # the same studies, once more for everybody
+    assert json.loads(indexer("stats", "--json")[1])["tenants"] == {"isle": 2, "public": 2}
+    assert sorted(p.name for p in (stores / "store.state").iterdir()) == ["isle", "public"]
+    code, _, complaint = indexer("ids", "--tenant", "../isle")
+    assert (code, complaint) == (2, "error: RAG_TENANT is a name of 1 to 64 letters, digits, '_' and '-'\n")
 
 
 def test_retrying_takes_what_is_listed_and_nothing_else(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError, fields
+from dataclasses import FrozenInstanceError, fields, replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rag_service.settings import ENVIRONMENT, Settings, SettingsError, load
+from rag_service.settings import ENVIRONMENT, Settings, SettingsError, load, override
 
 SECRET = "correct horse battery staple"
 
@@ -42,6 +42,7 @@ def test_every_field_has_its_variable() -> None:
         "RAG_API_KEY": "api_key",
         "RAG_TORCH_THREADS": "torch_threads",
         "RAG_RESERVE_MIB": "reserve_mib",
+        "RAG_TENANT": "tenant",
         "RAG_AUDIT_LOG": "audit_log",
         "RAG_PSEUDONYM_KEY": "pseudonym_key",
     }
@@ -52,6 +53,19 @@ def test_the_audit_log_lies_beside_an_embedded_store_and_under_build_for_a_serve
     assert load({"RAG_STORE": "https://far"}).audit_folder == "build/audit"
     assert load({"RAG_STORE": "https://far", "RAG_AUDIT_LOG": "/audit"}).audit_folder == "/audit"
     assert set(ENVIRONMENT.values()) == {f.name for f in fields(Settings)}
+
+
+def test_what_indexing_remembers_is_kept_by_tenant() -> None:
+    assert load({"RAG_STORE": "somewhere/knowledge/"}).state_folder == "somewhere/knowledge.state/public"
+    assert load({"RAG_STORE": "https://far", "RAG_TENANT": "isle-2"}).state_folder == "build/state/isle-2"
+
+
+def test_a_command_line_overrides_and_is_checked_alike() -> None:
+    settings = load({"RAG_TENANT": "isle"})
+    assert override(settings, store="there", tenant=None) == replace(settings, store="there")
+    for tenant in ("", "a/b", "x" * 65, "isle\n"):
+        with pytest.raises(SettingsError, match="RAG_TENANT"):
+            override(settings, tenant=tenant)
 
 
 def test_values_are_read_with_their_types() -> None:
