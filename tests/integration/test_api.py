@@ -238,11 +238,12 @@ def test_steering_that_makes_no_sense_is_refused(form: dict[str, str], client: T
     assert service.asked == []
 
 
-def test_steering_needs_a_form_with_a_film(client: TestClient) -> None:
+def test_steering_needs_a_form_with_a_film(client: TestClient, service: Canned) -> None:
     refused(client.post("/v1/explain/steer", files={"concept": (None, "1")}), 422, "bad_request")
     alone = client.post("/v1/explain/steer", content=b"x", headers={"content-type": "image/png"})
     refused(alone, 415, "unsupported_media_type")
     refused(client.post("/v1/explain/steer", files=film(b"x" * 1001), data={"concept": "1"}), 413, "film_too_large")
+    assert service.asked == []
 
 
 def test_a_case_is_shown_without_its_patient(client: TestClient) -> None:

@@ -2,133 +2,44 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache, cached_property
-from io import BytesIO
 from typing import Any
 from uuid import UUID, uuid4
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
 
 from eval.phantom.cases import CASES as PHANTOMS
 from eval.phantom.files import png
 from eval.phantom.thorax import render
 from indexer import starter
-from indexer.summary import Summary
 from knowledge_base import errors as store_faults
 from knowledge_base.cases import to_point
-from knowledge_base.findings import FINDINGS, NO_FINDING, Polarity
+from knowledge_base.findings import FINDINGS, NO_FINDING
 from knowledge_base.memory import MemoryStore
-from knowledge_base.passages import load_passages
-from knowledge_base.records import BoxLatent, Case, case_id, digest
+from knowledge_base.records import case_id, digest
 from knowledge_base.store import Health
-from knowledge_base.withdrawals import WithdrawalKeeper
 from rag_service import errors, wiring
-from rag_service.calibration import Calibration, FindingCalibration, Reliability, Tiers
-from rag_service.calibrators import Platt
 from rag_service.gate import Gate
-from rag_service.imaging.film import Film
-from rag_service.models.encoder import FilmEncoder, FilmReading
-from rag_service.models.network import PRESENTATIONS
-from rag_service.report.draft import Draft
-from rag_service.report.labeler import Labeler, comparison_words
-from rag_service.report.sentences import read_case_sentences
+from rag_service.models.encoder import FilmEncoder
+from rag_service.report.labeler import comparison_words
 from rag_service.requests import DraftRequest, SearchRequest
-from rag_service.service import RadiographService, Reader, Stopwatch
+from rag_service.service import RadiographService, Stopwatch
 from rag_service.settings import Settings
-from rag_service.views import FindingFusion, ViewFusion
-
-POSITIVE, NEGATIVE, UNCERTAIN = Polarity.POSITIVE, Polarity.NEGATIVE, Polarity.UNCERTAIN
-LABELER = Labeler()
-SAID = {
-    "Cardiomegaly": 6.0,
-    "Pleural Effusion": 6.0,
-    "Edema": 0.6,
-    "Pneumothorax": -6.0,
-    "Fracture": -6.0,
-    "Atelectasis": -1.2,
-}
-"""What the logit comes to, nearly: stated, stated, possible, denied, denied, between; the rest is not reliable."""
-REPORTS = {
-    "a": "The heart is enlarged. There is a pleural effusion. No pneumothorax.",
-    "b": "The heart is enlarged. Possible edema. No pneumothorax. No fracture is seen.",
-    "c": "Stable pleural effusion. The heart is enlarged. Edema may be present. No edema.",
-    "d": "There is a pleural effusion. New edema since the prior study. The heart is normal.",
-    "e": "Small left pleural effusion. Heart size is normal. No pneumothorax is seen.",
-    "f": "No acute cardiopulmonary abnormality. No pneumothorax. No pleural effusion. No edema.",
-    "g": "Rib fracture. Possible edema. The heart is enlarged since XXXX.",
-}  # fmt: skip
-
-
-def a_case(study: str, findings: str, **more: Any) -> Case:
-    text = f"FINDINGS: {findings}"
-    return Case("openi", study, f"p-{study}", text, read_case_sentences(text, LABELER), **more)
-
-
-def film(stored: NDArray[np.uint8], index: int = 0) -> bytes:
-    out = BytesIO()
-    Image.fromarray(stored[index]).save(out, "PNG")
-    return out.getvalue()
-
-
-def calibration() -> Calibration:
-    def entry(finding: str) -> FindingCalibration:
-        kind = Reliability.RELIABLE if finding in SAID else Reliability.TOO_WEAK
-        scores, outcomes = (0.1, 0.3, 0.6, 0.9), (0, 0, 1, 1)
-        return FindingCalibration(
-            Platt(0.01, SAID.get(finding, 0.0)), 0.9, 0.4, 0.4, 0.5, 0.1, kind, 2, 4, 1.0, scores, outcomes
-        )
-
-    return Calibration(
-        "tiny", {f: entry(f) for f in FINDINGS}, Tiers(0.9, 0.6, 9.0, 9.0, 9.0), ("w", "x", "y", "z"), "none"
-    )
-
-
-class House:
-    """A service with everything it is made of."""
-
-    def __init__(self, encoder: FilmEncoder, words: Any, stored: NDArray[np.uint8], gate: Gate) -> None:
-        self.encoder, self.words, self.stored = encoder, words, stored
-        self.store: Any = WithdrawalKeeper(MemoryStore())
-        self.calibration = calibration()
-        self.limits, self.reference = gate.thresholds, gate.reference
-        self.views: ViewFusion | None = None
-        self.plan = wiring.layout(encoder.record.id, 4)
-        wiring.open_collections(self.store, self.plan)
-        list(starter.add_passages(self.store, self.plan.guidelines, words, Summary()))
-        self.add(*(a_case(study, text) for study, text in REPORTS.items()))
-
-    def add(self, *cases: Case, box: BoxLatent | None = None) -> None:
-        seen = self.encoder.read_stored(self.stored)[0].box
-        for case in cases:
-            shift = np.float32(0.2 + int.from_bytes(case.study.encode()[:1], "big") % 7 / 10)
-            place = box or BoxLatent(seen.centre + shift * seen.radius, seen.radius)
-            vector = self.words.encode([case.text])[0]
-            self.store.upsert("cases", [to_point(case, self.plan.cases, box=place, text_vector=vector)])
-
-    @cached_property
-    def service(self) -> RadiographService:
-        gate = Gate(self.limits, self.reference)
-        reader = Reader(self.encoder, self.calibration, gate, self.views)
-        return RadiographService(reader, wiring.build_memory(self.store, self.encoder, self.words))
-
-    def draft(self, **more: Any) -> Draft:
-        return self.service.draft(DraftRequest(film(self.stored), **more))
-
-    def cited(self, draft: Draft) -> set[str]:
-        """Ids of all cases a draft rests on or shows."""
-        of_findings = {c.id for f in draft.findings for c in (*f.citations, *f.counter_evidence)}
-        return of_findings | {c.id for c in draft.similar_cases}
-
-
-PASSAGES = cache(lambda: load_passages()[::4])
-"""A quarter of the library, read once."""
+from tests.integration.house import (
+    NEGATIVE,
+    PASSAGES,
+    POSITIVE,
+    REPORTS,
+    SAID,
+    UNCERTAIN,
+    House,
+    a_case,
+    as_bytes,
+    film,
+)
 
 
 @pytest.fixture
@@ -142,10 +53,6 @@ def house(
     monkeypatch.setattr(wiring, "load_passages", PASSAGES)
     monkeypatch.setattr(starter, "load_passages", PASSAGES)
     return House(encoder, words, stored, open_gate("tiny", 302))
-
-
-def as_bytes(draft: Draft) -> bytes:
-    return json.dumps(draft.to_json(), sort_keys=True).encode()
 
 
 def test_a_draft_says_what_was_decided_in_words_of_cases(house: House) -> None:
@@ -326,90 +233,6 @@ def test_a_damaged_record_is_no_evidence(house: House) -> None:
     assert draft.checks["damaged_records"] >= 1
     with pytest.raises(errors.DamagedRecord):
         house.service.case(broken, "public")
-
-
-FUSION = ViewFusion("tiny", {f: FindingFusion(0.0, 1.0, 0.0, 9, 3) for f in FINDINGS}, "made by hand")
-"""Every score is the lateral's."""
-
-
-@pytest.fixture
-def views(house: House, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """What each film of `house.stored` presents itself as, by its index; a frontal unless a test says otherwise."""
-    shown: dict[str, str] = {}
-    read = house.encoder.read
-
-    def steered(picture: Film) -> FilmReading:
-        index = next(i for i in range(len(house.stored)) if digest_of(film(house.stored, i)) == picture.digest)
-        kind = np.array([float(p == shown.get(str(index), "frontal")) for p in PRESENTATIONS])
-        return replace(read(picture), presentation=kind)
-
-    monkeypatch.setattr(house.encoder, "read", steered)
-    house.views = FUSION
-    return shown
-
-
-def digest_of(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def test_a_lateral_joins_in_and_is_named(house: House, views: dict[str, str]) -> None:
-    views["1"] = "lateral"
-    side = film(house.stored, 1)
-    alone, both = house.draft(), house.draft(lateral=side)
-    assert (alone.checks["views"], both.checks["views"]) == (["frontal"], ["frontal", "lateral"])
-    assert (alone.provenance.lateral, alone.provenance.view_fusion) == (None, None)
-    assert both.provenance == replace(alone.provenance, lateral=digest_of(side), view_fusion=FUSION.digest)
-    entry = house.calibration.findings["Cardiomegaly"]
-    score = float(house.encoder.read(house.service.decode(side)).probabilities[FINDINGS.index("Cardiomegaly")])
-    heart = next(f for f in both.findings if f.label == "Cardiomegaly")
-    assert heart.confidence.p == pytest.approx(entry.p(score), abs=1e-9)
-    assert heart.confidence.p != next(f for f in alone.findings if f.label == "Cardiomegaly").confidence.p
-    assert [c.box_overlap for c in both.similar_cases] == [c.box_overlap for c in alone.similar_cases]
-    assert both.out_of_distribution == alone.out_of_distribution
-    assert as_bytes(both) == as_bytes(house.draft(lateral=side))
-
-
-def test_a_frontal_alone_is_answered_as_by_a_model_without_fusion(house: House, views: dict[str, str]) -> None:
-    with_fusion = as_bytes(house.draft())
-    house.views = None
-    del house.service
-    assert as_bytes(house.draft()) == with_fusion
-
-
-@pytest.mark.parametrize(
-    ("frontal", "lateral", "told"),
-    [
-        ("frontal", "frontal", "the film given as lateral is a frontal film"),
-        ("lateral", "frontal", "the films are swapped"),
-        ("frontal", "inverted", r"is not a lateral chest film \(inverted\)"),
-    ],
-)
-def test_a_lateral_that_is_none_is_never_left_out_in_silence(
-    house: House, views: dict[str, str], frontal: str, lateral: str, told: str
-) -> None:
-    views.update({"0": frontal, "1": lateral})
-    with pytest.raises(errors.LateralNotUsable, match=told):
-        house.draft(lateral=film(house.stored, 1))
-
-
-def test_a_lateral_that_cannot_be_read_or_is_the_frontal_again(house: House, views: dict[str, str]) -> None:
-    with pytest.raises(errors.LateralNotUsable, match=r"cannot be read \(not_an_image\)"):
-        house.draft(lateral=b"no film")
-    with pytest.raises(errors.LateralNotUsable, match="is the frontal film again"):
-        house.draft(lateral=film(house.stored))
-
-
-def test_a_model_without_fusion_reads_no_laterals(house: House, views: dict[str, str]) -> None:
-    views["1"], house.views = "lateral", None
-    with pytest.raises(errors.BadWeights, match=r"has no views\.json"):
-        house.draft(lateral=film(house.stored, 1))
-
-
-def test_an_abstention_names_the_lateral_too(house: House, views: dict[str, str]) -> None:
-    views["1"], house.limits = "lateral", replace(house.limits, limit=0.0)
-    draft = house.draft(lateral=film(house.stored, 1))
-    assert (draft.status, draft.abstain_reasons) == ("abstained", ("out_of_distribution",))
-    assert draft.provenance.lateral == digest_of(film(house.stored, 1))
 
 
 @pytest.mark.parametrize("reason", ["lateral", "out_of_distribution"])

@@ -120,6 +120,7 @@ def test_a_store_that_is_away_at_the_start_is_waited_for(server: Server) -> None
         wait(lambda: client.get("/readyz").json()["components"] == {"service": "store_protocol"}, RECOVERED_WITHIN)
         server.answer = HEALTHY
         wait(lambda: ready(client), RECOVERED_WITHIN)
+        assert look_up(client).status_code == 404
 
 
 def test_a_slow_store_costs_one_budget_until_the_breaker_opens_and_then_nothing(server: Server) -> None:
