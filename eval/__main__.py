@@ -107,7 +107,7 @@ def _retrieval(settings: Settings, options: argparse.Namespace) -> Result:
     rows = films.labelled(films.read(options.folder, options.split or Split.TEST))
     plan = layout(reader.encoder.record.id, reader.encoder.axes)
     with gallery.filled(base, settings, plan) as store:
-        found = searches(store, reader, encode, folder)
+        found = searches(store, reader, encode, settings)
         result = run.measure(options.folder, rows, base, reader, encode, found, options.seed)
     return result, run.table(result)
 
@@ -122,17 +122,28 @@ def _faults(_: Settings, options: argparse.Namespace) -> Result:
     return result, kills.table(result)
 
 
+def _consistency(settings: Settings, options: argparse.Namespace) -> Result:
+    from eval import consistency, films, readings
+    from rag_service.wiring import build_reader
+
+    reader = build_reader(settings)
+    rows = [r for r in films.read(options.folder, options.split) if r.text]
+    scores = readings.read(rows, reader.encoder).scores
+    result = consistency.measure(rows, scores, reader.calibration, options.seed)
+    return result, consistency.table(result)
+
+
 def _evidence(settings: Settings, options: argparse.Namespace) -> Result:
     from eval import evidence, films
     from rag_service.models.text import load_text_encoder
     from rag_service.service import RadiographService
-    from rag_service.wiring import build_memory, build_reader, build_store
+    from rag_service.wiring import build_reader, build_store, memory_of
 
     if options.store:
         settings = replace(settings, store=options.store)
     reader, store = build_reader(settings), build_store(settings)
     try:
-        memory = build_memory(store, reader.encoder, load_text_encoder())
+        memory = memory_of(settings, store, reader.encoder, load_text_encoder())
         rows = films.labelled(films.read(options.folder, options.split or Split.CALIBRATION))
         free = RadiographService(replace(reader, relevance=None), memory)
         result = evidence.measure(rows, RadiographService(reader, memory), free)
@@ -335,6 +346,7 @@ _TASKS: dict[str, Callable[[Settings, argparse.Namespace], Result]] = {
     "recalibrate": _recalibrate,
     "drift": _drift,
     "retrieval": _retrieval,
+    "consistency": _consistency,
     "evidence": _evidence,
     "labeler": _labeler,
     "faults": _faults,
@@ -392,6 +404,7 @@ def _parser() -> argparse.ArgumentParser:
     moved = tasks.add_parser("drift", parents=[common], help="do a site's scores look like the calibration films'?")
     moved.add_argument("scores", type=Path, help="CSV of raw scores, as labels --raw-scores writes it")
     tasks.add_parser("retrieval", parents=[common, of_films], help="are near cases alike?")
+    tasks.add_parser("consistency", parents=[common, of_films], help="do reports contradict their films?")
     cited = tasks.add_parser("evidence", parents=[common, of_films], help="what the relevance gate costs and gives")
     cited.add_argument("--store", help="folder of the embedded index, or the URL of a Qdrant server")
     tasks.add_parser("grounding", parents=[common, of_films], help="boxes against radiologists' boxes")

@@ -14,7 +14,6 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.consistency import consistent
 from indexer.films import FilmFile, Stamp, origin_of
 from indexer.quarantine import Failure
 from indexer.studies import Study
@@ -28,6 +27,7 @@ from rag_service.errors import BadWeights, FilmError
 from rag_service.imaging.decode_pool import DecodePool
 from rag_service.imaging.limits import Limits
 from rag_service.models.encoder import FilmEncoder, FilmReading
+from rag_service.report.consistency import consistent
 from rag_service.report.labeler import Labeler
 from rag_service.report.sentences import read_case_sentences
 

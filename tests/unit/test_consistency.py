@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from indexer.consistency import consistent
+from eval.consistency import measure, table
 from knowledge_base.findings import FINDINGS, Polarity
 from knowledge_base.records import Case, CaseSentence, Mention
 from rag_service.calibration import Calibration, FindingCalibration, Reliability, Tiers
 from rag_service.calibrators import Platt
+from rag_service.datasets.films import DatasetError, FilmRow
+from rag_service.report.consistency import consistent
 
 
 def calibration(unreliable: tuple[str, ...] = ()) -> Calibration:
@@ -67,3 +70,23 @@ def test_contradictions(said: dict[str, Polarity], seen: dict[str, float], agree
 def test_a_finding_that_the_calibration_does_not_rely_on_contradicts_nothing() -> None:
     unsure = calibration(("Cardiomegaly", "Edema"))
     assert consistent(case(Cardiomegaly=NO, Edema=YES), scores({"Cardiomegaly": 0.99, "Edema": 0.0}), unsure)
+
+
+def a_row(study: str, text: str) -> FilmRow:
+    return FilmRow("openi", Path(f"{study}.png"), study, study, labels={"Edema": True}, text=text)
+
+
+def test_pairs_and_exchanged_pairs_are_counted() -> None:
+    rows = [a_row("A", "FINDINGS: There is edema."), a_row("B", "FINDINGS: There is no edema.")]
+    found = measure(rows, np.stack([scores({"Edema": 0.95}), scores({"Edema": 0.2})]), calibration(), seed=7)
+    assert (found["pairs"], found["own_failed"], found["failed"]) == (2, 0, [])
+    assert found["exchanged_failed"] == 1  # B's denial under A's film; A's edema is not beyond the rate in B's
+    assert table(found) == "0 of 2 reports contradict their film\n1 of 2 contradict somebody else's (50.0%), seed 7"
+    swapped = measure(rows, np.stack([scores({"Edema": 0.001}), scores({"Edema": 0.95})]), calibration(), seed=7)
+    assert (swapped["own_failed"], swapped["failed"], swapped["exchanged_failed"]) == (2, ["A", "B"], 0)
+
+
+def test_one_patients_reports_cannot_be_exchanged() -> None:
+    rows = [a_row("A", "FINDINGS: Edema.")] * 2
+    with pytest.raises(DatasetError, match="two patients"):
+        measure(rows, np.stack([scores({})] * 2), calibration(), seed=7)
