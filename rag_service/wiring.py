@@ -143,6 +143,12 @@ def build_memory(
     )
 
 
+def memory_of(settings: Settings, store: KnowledgeStore, encoder: FilmEncoder, encode: TextEncoder) -> Memory:
+    """The memory as it serves: with the re-ranker of the model folder, for the tenant of the settings."""
+    reranker = load_reranker(Path(settings.model_folder), encoder.record.id, text.NAME)
+    return build_memory(store, encoder, encode, reranker, settings.tenant)
+
+
 def build_service(settings: Settings, notice: Callable[[str], None] = lambda _: None) -> RadiographService:
     """The whole service. `notice` hears the name of each part as it is ready."""
     decoder = DecodePool(workers=settings.workers)
@@ -151,8 +157,7 @@ def build_service(settings: Settings, notice: Callable[[str], None] = lambda _: 
     try:
         reader = build_reader(settings)
         notice("model")
-        reranker = load_reranker(Path(settings.model_folder), reader.encoder.record.id, text.NAME)
-        memory = build_memory(store, reader.encoder, load_text_encoder(), reranker, settings.tenant)
+        memory = memory_of(settings, store, reader.encoder, load_text_encoder())
         notice("knowledge base")
     except BaseException:
         store.close()

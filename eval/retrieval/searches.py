@@ -14,7 +14,8 @@ from rag_service.models import text
 from rag_service.models.text import TextEncoder
 from rag_service.reranker import load_reranker
 from rag_service.service import RadiographService, Reader
-from rag_service.wiring import build_memory
+from rag_service.settings import Settings
+from rag_service.wiring import memory_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,12 +29,10 @@ class Searches:
     reranker: Reranker | None
 
 
-def searches(store: KnowledgeStore, reader: Reader, encode: TextEncoder, folder: Path) -> Searches:
+def searches(store: KnowledgeStore, reader: Reader, encode: TextEncoder, settings: Settings) -> Searches:
     """Searches over a store that holds the gallery, with the re-ranker of the model folder."""
-    memory, reranker = (
-        build_memory(store, reader.encoder, encode),
-        load_reranker(folder, reader.encoder.record.id, text.NAME),
-    )
+    memory = memory_of(settings, store, reader.encoder, encode)
+    reranker = load_reranker(Path(settings.model_folder), reader.encoder.record.id, text.NAME)
     ways = {HYBRID: CaseSearch(store, memory.names)}
     if reranker is not None:
         search = CaseSearch(store, memory.names, reranker=reranker)
