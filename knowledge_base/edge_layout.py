@@ -14,12 +14,12 @@ import qdrant_edge as qe
 
 OVERSAMPLING: Final = 8.0
 BREADTH: Final = 512
-"""Candidates kept while a graph is walked (ef). Reports resemble each other: 128 would miss one in fourteen of the nearest."""
+"""Candidates kept while a graph is walked (ef): wide, since reports resemble each other."""
 DISTANCES: Final = {"Cosine": qe.Distance.Dot, "Euclid": qe.Distance.Euclid}
 KINDS: Final = {"keyword": qe.PayloadSchemaType.Keyword, "integer": qe.PayloadSchemaType.Integer}
 _SHORT: Final = 64
 _LIGHT: Final = qe.HnswIndexConfig(m=8, ef_construct=64, full_scan_threshold=10_000)
-"""Graph of short vectors, which are region vectors: over 100,000 it finds what one of twice the edges finds, and builds faster."""
+"""Graph of short vectors, which are region vectors: half the edges, built faster."""
 _DELETED_SHARE: Final = 1e-6
 _VACUUM_FROM: Final = 1
 

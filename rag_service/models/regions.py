@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 FILE: Final = "regions.json"
 ATTENTION: Final = 0.1
-"""Weight of a place where nothing is found; retrieval by region hardly depends on it between 0.02 and 1."""
+"""Weight of a place where nothing is found."""
 _LUNGS: Final = (len(FINDINGS), len(FINDINGS) + 1)
 _HEART: Final = len(FINDINGS) + 2
 _SHOWN: Final = tuple(i for i, f in enumerate(FINDINGS) if f != NO_FINDING)
