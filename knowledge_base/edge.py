@@ -15,6 +15,7 @@ import numpy as np
 
 from knowledge_base.edge_pipe import EngineDied, EnginePipe
 from knowledge_base.errors import CollectionMissing, StoreError, StoreInUse, StoreProtocolError, StoreUnavailable
+from knowledge_base.frames import FrameError, Words
 from knowledge_base.schema import CollectionSchema, IndexManifest
 from knowledge_base.store import (
     EVERYTHING,
@@ -151,8 +152,11 @@ class EdgeStore:
                 for n in checked
             ],
         }
-        lists = self._read(request, b"".join(_vector_words(n.vector) for n in checked))[0]["lists"]
-        return [[Hit(UUID(i), score) for i, score in found] for found in lists]
+        answer, block = self._read(request, b"".join(_vector_words(n.vector) for n in checked))
+        try:
+            return [[Hit(i, score) for i, score in found] for found in Words(block).hits(answer["counts"])]
+        except FrameError as error:
+            raise StoreProtocolError(f"the embedded engine sent other hits than it announced: {error}") from error
 
     def scroll(
         self,

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import qdrant_edge as qe
 
-OVERSAMPLING: Final = 8.0
-BREADTH: Final = 512
+OVERSAMPLING: Final = 2.0
+BREADTH: Final = 256
 """Candidates kept while a graph is walked (ef): wide, since reports resemble each other."""
 DISTANCES: Final = {"Cosine": qe.Distance.Dot, "Euclid": qe.Distance.Euclid}
 KINDS: Final = {"keyword": qe.PayloadSchemaType.Keyword, "integer": qe.PayloadSchemaType.Integer}

@@ -11,14 +11,14 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 from uuid import UUID
 
 import qdrant_edge as qe
 
 from knowledge_base import edge_layout
 from knowledge_base.edge_optimizer import SHARD, Rebuild, exchange, recover
-from knowledge_base.frames import Words, float_words
+from knowledge_base.frames import Words, float_words, hit_words
 from knowledge_base.fusion import cut_ties
 from knowledge_base.places import LAYOUT
 from knowledge_base.schema import WITHDRAWN
@@ -58,8 +58,9 @@ def _point_ids(ids: list[str]) -> list[qe.PointId]:
     return [UUID(i) for i in ids]
 
 
-def _hits(found: list[qe.ScoredPoint]) -> list[tuple[str, float]]:
-    return [(str(hit.id), hit.score) for hit in found]
+def _hits(found: list[qe.ScoredPoint]) -> list[tuple[UUID, float]]:
+    """Ids and scores; the ids of a collection of ours are UUIDs."""
+    return [(cast(UUID, hit.id), hit.score) for hit in found]
 
 
 def sweep(path: Path) -> None:
@@ -141,14 +142,13 @@ class Shard:
         return self._records([r for r in found if (r.payload or {}).get("tenant") in tenants], names)
 
     def ranked(self, request: Header, block: bytes) -> Answer:
-        """One list of [id, score] for each prefetch, ties in order of id."""
+        """How long the list of each prefetch is, and the lists in the block, ties in order of id."""
         words, corpus = Words(block), self._corpus(request["scope"])
         questions = [self._question(spec, words, corpus) for spec in request["prefetches"]]
         asked = [question(spec["limit"] + 1) for question, spec in zip(questions, request["prefetches"], strict=True)]
         answers = self._shard.query_batch(qe.QueryBatchRequest(asked)) if asked else []
-        return {
-            "lists": [self._cut(*part) for part in zip(request["prefetches"], questions, answers, strict=True)]
-        }, b""
+        lists = [self._cut(*part) for part in zip(request["prefetches"], questions, answers, strict=True)]
+        return {"counts": [len(found) for found in lists]}, b"".join(map(hit_words, lists))
 
     def _question(self, spec: Header, words: Words, corpus: qe.Filter | None) -> Callable[[int], qe.QueryRequest]:
         """The request for a prefetch, whose vector comes next in the block, by how many points it asks for."""
@@ -162,7 +162,7 @@ class Shard:
 
     def _cut(
         self, spec: Header, question: Callable[[int], qe.QueryRequest], answer: list[qe.ScoredPoint]
-    ) -> list[tuple[str, float]]:
+    ) -> list[tuple[UUID, float]]:
         name = spec["using"]
         low_first = name in self._dense and self._dense[name]["distance"] == "Euclid"
         found = _hits(answer)

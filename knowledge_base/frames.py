@@ -9,9 +9,13 @@ from __future__ import annotations
 import json
 import struct
 from array import array
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
+from uuid import UUID
 
 LENGTHS: Final = struct.Struct("<II")
+_ID_WORDS: Final = 4
+_ID_BYTES: Final = 16
 MAX_FRAME: Final = 512 * 1024 * 1024
 
 
@@ -47,7 +51,7 @@ def decode_header(body: bytes) -> dict[str, Any]:
 
 
 class Words:
-    """Reads a block front to back as runs of float32 or uint32."""
+    """Reads a block front to back as runs of float32, uint32 or ids of four words."""
 
     def __init__(self, block: bytes) -> None:
         self._block = block
@@ -61,12 +65,29 @@ class Words:
         """The next `count` uint32 values."""
         return array("I", self._take(count)).tolist()
 
+    def ids(self, count: int) -> list[UUID]:
+        """The next `count` ids."""
+        run = self._take(_ID_WORDS * count)
+        return [UUID(bytes=run[at : at + _ID_BYTES]) for at in range(0, len(run), _ID_BYTES)]
+
+    def hits(self, counts: Iterable[int]) -> list[list[tuple[UUID, float]]]:
+        """Ranked lists as `hit_words` wrote them one after the other. FrameError unless that is all there is."""
+        lists = [list(zip(self.ids(count), self.floats(count), strict=True)) for count in counts]
+        if self._at != len(self._block):
+            raise FrameError("the block of a frame is longer than its header says")
+        return lists
+
     def _take(self, count: int) -> bytes:
         run = self._block[self._at : self._at + 4 * count]
         if len(run) != 4 * count:
             raise FrameError("the block of a frame is shorter than its header says")
         self._at += 4 * count
         return run
+
+
+def hit_words(found: Sequence[tuple[UUID, float]]) -> bytes:
+    """A ranked list as words: its ids, then its scores."""
+    return b"".join(identity.bytes for identity, _ in found) + float_words([score for _, score in found])
 
 
 def float_words(values: list[float]) -> bytes:

@@ -25,6 +25,7 @@ from eval.store_speed.exact import Exact, key, load_words
 from eval.store_speed.searches import DENSE, fused, recall, summary
 from eval.store_speed.synthetic import TENANT, Arrays, size
 from knowledge_base.cases import VectorNames
+from knowledge_base.frames import Words
 from knowledge_base.schema import CASES, WITHDRAWN
 from knowledge_base.store import Nearest, SparseVector
 
@@ -210,8 +211,9 @@ def engine_alone(job: Job) -> dict[str, Any]:
             for k in DENSE
         ]
         block = b"".join(_row(lists[k]).tobytes() for k in DENSE)
-        answer, _ = shard.ranked({"scope": within["must"][0], "prefetches": asked}, block)
-        return fused({k: [UUID(i) for i, _ in hits] for k, hits in zip(DENSE, answer["lists"], strict=True)})
+        answer, found = shard.ranked({"scope": within["must"][0], "prefetches": asked}, block)
+        hits = Words(found).hits(answer["counts"])
+        return fused({k: [i for i, _ in some] for k, some in zip(DENSE, hits, strict=True)})
 
     row = _timed(job, search) | {"lists": list(DENSE)}
     shard.close()
