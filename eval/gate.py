@@ -16,7 +16,7 @@ from rag_service.errors import FilmError
 from rag_service.gate import OutOfDistribution
 from rag_service.imaging.decode import decode
 from rag_service.imaging.film import Film
-from rag_service.service import Reader
+from rag_service.reader import Reader
 
 SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".dcm"})
 

@@ -27,7 +27,7 @@ from rag_service.imaging.decode import decode
 from rag_service.imaging.film import Box
 from rag_service.models.encoder import FilmEncoder
 from rag_service.models.network import FilmNetwork
-from rag_service.service import Reader
+from rag_service.reader import Reader
 
 MIN_IOU: Final = 0.1
 

@@ -17,7 +17,7 @@ from eval.ood_sets import FilmSet, Role
 from eval.scores import auroc, interval, shown
 from knowledge_base.records import digest
 from rag_service.ood import SCORES
-from rag_service.service import Reader
+from rag_service.reader import Reader
 
 COLUMNS: Final = (*SCORES, "combined")
 HEADLINE: Final = ("not_chest", "lateral", "rotated")

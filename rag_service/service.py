@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from time import perf_counter
 from typing import Any, Final
 from uuid import UUID
@@ -13,12 +12,11 @@ import numpy as np
 
 from knowledge_base.cases import from_payload
 from knowledge_base.findings import FINDINGS, NO_FINDING, Polarity
-from knowledge_base.records import BoxLatent, Case, digest
+from knowledge_base.records import BoxLatent, Case
 from knowledge_base.schema import CASES
 from knowledge_base.search import CaseHit, CaseQuery
 from knowledge_base.store import Scope
 from knowledge_base.withdrawals import withdrawn_among
-from rag_service.calibration import Calibration, Reliability
 from rag_service.errors import (
     BadRequest,
     BadWeights,
@@ -29,22 +27,19 @@ from rag_service.errors import (
     NotFound,
 )
 from rag_service.evidence import Evidence, FilmAxes
-from rag_service.explain.boxes import boxes
-from rag_service.explain.places import place_maps
 from rag_service.film_words import film_words, shown
-from rag_service.gate import Gate, Verdict
+from rag_service.gate import Verdict
 from rag_service.imaging.decode import decode
 from rag_service.imaging.decode_pool import DecodePool
 from rag_service.imaging.film import Box, Film
 from rag_service.memory import Memory, store_errors
-from rag_service.models.concepts import REMEDY, Concept, SparseConcepts, effect, steer
-from rag_service.models.encoder import BL_TTA_SEED, FilmEncoder, FilmReading
+from rag_service.models.concepts import REMEDY, effect, steer
+from rag_service.models.encoder import BL_TTA_SEED, FilmReading
 from rag_service.models.regions import region_of
-from rag_service.relevance import RelevanceGate
+from rag_service.reader import Reader
 from rag_service.report.compose import compose, quote_passage
 from rag_service.report.decisions import Decision
 from rag_service.report.draft import (
-    AxisUncertainty,
     Change,
     Citation,
     Coverage,
@@ -54,13 +49,12 @@ from rag_service.report.draft import (
     SimilarCase,
     Status,
     SteerAnswer,
-    Uncertainty,
 )
 from rag_service.report.impression import impression
 from rag_service.report.labeler import comparison_words
 from rag_service.requests import DraftRequest, SearchRequest, SteerRequest
 from rag_service.similar import Question, answering, covered, read_question, similar_case
-from rag_service.views import ViewFusion, check_lateral
+from rag_service.views import check_lateral
 
 SIMILAR: Final = 5
 PER_ANSWER: Final = 2
@@ -68,32 +62,9 @@ PER_ANSWER: Final = 2
 SPARE: Final = 8
 """Cases looked at beside those, in place of the film itself and of studies that are there twice."""
 LEAST_PREFETCH: Final = 50
-TOP_AXES: Final = 3
 CONCEPTS: Final = 5
-"""Concepts shown of a film; of a finding, and of two films together, at most FEWER."""
+"""Concepts shown of a film; of two films together at most FEWER."""
 FEWER: Final = 3
-BETWEEN: Final = "between_operating_points"
-"""Silence because the probability lies between the two operating points."""
-
-
-@dataclass(frozen=True, eq=False)
-class Reader:
-    """What reads a film: encoder, calibration, gate, and the fusion of views, the concepts and the relevance gate of evidence
-    where the model folder has them.
-    """
-
-    encoder: FilmEncoder
-    calibration: Calibration
-    gate: Gate
-    views: ViewFusion | None = None
-    concepts: SparseConcepts | None = None
-    relevance: RelevanceGate | None = None
-
-    @cached_property
-    def thresholds_digest(self) -> str:
-        """SHA-256 of every operating point in use: the calibration's, the gate's, and the relevance gate's if there is one."""
-        relevance = [] if self.relevance is None else [self.relevance.digest]
-        return digest([self.calibration.digest, self.gate.thresholds.digest, *relevance])
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +110,7 @@ class RadiographService:
         verdict = self._reader.gate.judge(film, frontal)  # its energy is the frontal's own, whatever the lateral shows
         if verdict.reasons:
             return self._abstained(film, lateral, verdict)
-        decisions = self._decisions(reading)
+        decisions = self._reader.decisions(reading)
         watch.lap("places")
         evidence = self._evidence(reading, request, decisions)
         watch.lap("search")
@@ -224,7 +195,7 @@ class RadiographService:
         words = request.text.strip()
         if reading is not None:
             region = None if request.region is None else self._region(reading, request.region)
-            chances = self._chances(reading)
+            chances = self._reader.chances(reading)
             by_film = {
                 "box": reading.box,
                 "region": region,
@@ -250,10 +221,6 @@ class RadiographService:
         if region is None:
             raise BadWeights("the model folder has no regions.json: this model finds no regions")
         return region
-
-    def _chances(self, reading: FilmReading) -> np.ndarray:
-        """Calibrated probabilities (14,)."""
-        return self._reader.calibration.probabilities(reading.probabilities)
 
     def steer(self, request: SteerRequest) -> SteerAnswer:
         """What moving a film along a concept does to its findings, or reasons why the film is turned away.
@@ -330,35 +297,6 @@ class RadiographService:
             raise BadWeights("the model folder has no views.json: this model reads no laterals")
         return self._reader.views.fused(frontal, reading), film.digest
 
-    def _decisions(self, reading: FilmReading) -> dict[str, Decision]:
-        calibration = self._reader.calibration
-        radius = float(reading.box.radius.mean())
-        drafts = {f: self._undecided(f, i, reading, radius) for i, f in enumerate(FINDINGS)}
-        shown = [f for f, d in drafts.items() if d.present and f != NO_FINDING]
-        if reading.places is not None:
-            for finding, places in zip(shown, place_maps(reading.places, shown), strict=True):
-                drafts[finding] = replace(drafts[finding], boxes=boxes(places, finding))
-        assert set(drafts) == set(calibration.findings)  # noqa: S101  (both cover the 14 findings)
-        return drafts
-
-    def _undecided(self, finding: str, index: int, reading: FilmReading, radius: float) -> Decision:
-        """What the calibrated heads say of a finding, before its place is known."""
-        entry = self._reader.calibration.findings[finding]
-        score, spread = float(reading.probabilities[index]), float(reading.spread[index])
-        confidence = self._reader.calibration.confidence(finding, score, radius, spread)
-        reliable = entry.reliability is Reliability.RELIABLE
-        polarity = entry.polarity(confidence.p) if reliable else None
-        silence = None if polarity is not None else BETWEEN if reliable else str(entry.reliability)
-        uncertainty = self._uncertainty(index, reading, radius)
-        return Decision(
-            finding, polarity, confidence, uncertainty, silence=silence, concepts=self._raising(index, reading)
-        )
-
-    def _raising(self, index: int, reading: FilmReading) -> tuple[Concept, ...]:
-        """The concepts at work in the film that raise this finding most."""
-        concepts, head = self._reader.concepts, self._reader.encoder.finding_weights[index]
-        return concepts.raising(reading.box.centre, head, FEWER) if concepts else ()
-
     def _similar(self, hit: CaseHit, box: BoxLatent | None) -> SimilarCase:
         """A hit as the answer shows it, with the concepts at work in both films where there are two to compare."""
         shown, concepts = similar_case(hit), self._reader.concepts
@@ -366,20 +304,12 @@ class RadiographService:
             return shown
         return replace(shown, shared_concepts=concepts.shared(box.centre, hit.box.centre, FEWER))
 
-    def _uncertainty(self, index: int, reading: FilmReading, radius: float) -> Uncertainty:
-        """The axes whose radius moves this finding's logit most: |weight| * r."""
-        weights = self._reader.encoder.finding_weights[index]
-        order = np.argsort(-np.abs(weights) * reading.box.radius, kind="stable")[:TOP_AXES]
-        names = self._reader.calibration.axis_names
-        axes = tuple(AxisUncertainty(int(j), names[j], float(reading.box.radius[j])) for j in order)
-        return Uncertainty(radius, axes, float(reading.spread[index]))
-
     def _evidence(self, reading: FilmReading, request: DraftRequest, decisions: Mapping[str, Decision]) -> Evidence:
         """What to search with: the film's box, and the names of what it shows joined by the reader's words."""
         told = " ".join(t for t in (request.prompt.strip(), request.indication.strip()) if t)
         present = [f for f, d in decisions.items() if d.present and f != NO_FINDING] or [NO_FINDING]
         words, vector = film_words(present, self._memory.finding_vectors, told)
-        chances = dict(zip(FINDINGS, self._chances(reading).tolist(), strict=True))
+        chances = dict(zip(FINDINGS, self._reader.chances(reading).tolist(), strict=True))
         base = CaseQuery(request.tenant, reading.box, vector, words, request.patient, probabilities=chances)
         axes = FilmAxes(self._reader.calibration.axis_names, self._reader.encoder.finding_weights)
         return Evidence(self._memory, base, decisions, axes, self._reader.relevance)

@@ -41,10 +41,11 @@ from rag_service.models import text
 from rag_service.models.concepts import load_concepts
 from rag_service.models.encoder import FilmEncoder, load_encoder
 from rag_service.models.text import TextEncoder, load_text_encoder
+from rag_service.reader import Reader
 from rag_service.relevance import load_relevance
 from rag_service.report.labeler import NAME_VERSION as LABELER
 from rag_service.reranker import load_reranker
-from rag_service.service import RadiographService, Reader
+from rag_service.service import RadiographService
 from rag_service.settings import Settings
 from rag_service.site import load_site
 from rag_service.views import load_views

@@ -32,7 +32,7 @@ from rag_service.datasets.relevance import SIDES
 from rag_service.imaging.decode import decode
 from rag_service.imaging.film import Box
 from rag_service.models.regions import region_of
-from rag_service.service import Reader
+from rag_service.reader import Reader
 
 _SIDES: Final = slice(1, 1 + len(SIDES))
 

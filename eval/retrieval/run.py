@@ -16,7 +16,7 @@ from eval.scores import shown
 from rag_service.datasets import openi
 from rag_service.datasets.films import DatasetError, FilmRow
 from rag_service.models.text import TextEncoder
-from rag_service.service import Reader
+from rag_service.reader import Reader
 
 
 def measure(

@@ -12,8 +12,9 @@ from knowledge_base.search import CaseSearch
 from knowledge_base.store import KnowledgeStore
 from rag_service.models import text
 from rag_service.models.text import TextEncoder
+from rag_service.reader import Reader
 from rag_service.reranker import load_reranker
-from rag_service.service import RadiographService, Reader
+from rag_service.service import RadiographService
 from rag_service.settings import Settings
 from rag_service.wiring import memory_of
 

@@ -14,7 +14,7 @@ from rag_service.calibration import Calibration
 from rag_service.datasets.films import FilmRow
 from rag_service.imaging.normalise import STORED_SIDE
 from rag_service.models.network import FilmNetwork
-from rag_service.service import Reader
+from rag_service.reader import Reader
 
 CLEAN: Final = ("clean", 0.0)
 

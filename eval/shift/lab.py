@@ -18,7 +18,8 @@ from eval.shift import acquisition, device_curve, devices, drafts, manifestation
 from eval.shift.assess import Truth
 from rag_service.datasets import nih
 from rag_service.datasets.films import DatasetError, FilmRow, Split
-from rag_service.service import RadiographService, Reader
+from rag_service.reader import Reader
+from rag_service.service import RadiographService
 
 
 class Part(StrEnum):

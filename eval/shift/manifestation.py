@@ -25,7 +25,7 @@ from knowledge_base.findings import FINDINGS
 from rag_service.datasets import nih
 from rag_service.datasets.films import FilmRow
 from rag_service.imaging.film import Box
-from rag_service.service import Reader
+from rag_service.reader import Reader
 
 REMOVABLE: Final = ("Lung Lesion", "Lung Opacity", "Pneumonia", "Atelectasis")
 """Findings that are an opacity inside their box; a heart or an effusion cannot be filled over."""

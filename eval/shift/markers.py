@@ -17,7 +17,7 @@ from eval.shift.assess import Truth, minus
 from eval.shift.sweep import Floats, Stored
 from knowledge_base.findings import FINDINGS
 from rag_service.datasets.films import FilmRow
-from rag_service.service import Reader
+from rag_service.reader import Reader
 
 SHARE: Final = 0.10
 """Side of the square, in fractions of the film."""

@@ -15,7 +15,7 @@ from rag_service.datasets.films import FilmRow
 from rag_service.imaging.decode import decode
 from rag_service.imaging.normalise import STORED_SIDE, squeeze, stretch
 from rag_service.models.encoder import FilmEncoder
-from rag_service.service import Reader
+from rag_service.reader import Reader
 
 BATCH: Final = 16
 SIDE: Final = STORED_SIDE

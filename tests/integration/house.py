@@ -24,11 +24,12 @@ from rag_service.calibration import Calibration, FindingCalibration, Reliability
 from rag_service.calibrators import Platt
 from rag_service.gate import Gate
 from rag_service.models.encoder import FilmEncoder
+from rag_service.reader import Reader
 from rag_service.report.draft import Draft
 from rag_service.report.labeler import Labeler
 from rag_service.report.sentences import read_case_sentences
 from rag_service.requests import DraftRequest
-from rag_service.service import RadiographService, Reader
+from rag_service.service import RadiographService
 from rag_service.views import ViewFusion
 
 POSITIVE, NEGATIVE, UNCERTAIN = Polarity.POSITIVE, Polarity.NEGATIVE, Polarity.UNCERTAIN

@@ -28,12 +28,13 @@ from rag_service.gate import Gate
 from rag_service.imaging.film import Box
 from rag_service.models.encoder import FilmEncoder
 from rag_service.models.regions import RegionAxes
+from rag_service.reader import Reader
 from rag_service.relevance import RelevanceGate
 from rag_service.report.draft import Draft, SearchAnswer, SeparatingAxis
 from rag_service.report.labeler import shared_labeler
 from rag_service.report.sentences import read_case_sentences
 from rag_service.requests import DraftRequest, SearchRequest
-from rag_service.service import RadiographService, Reader
+from rag_service.service import RadiographService
 
 POSITIVE, NEGATIVE, UNCERTAIN = Polarity.POSITIVE, Polarity.NEGATIVE, Polarity.UNCERTAIN
 SAID = {"Edema": 6.0, "Pneumothorax": -6.0}

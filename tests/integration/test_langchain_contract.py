@@ -31,10 +31,11 @@ from rag_service.errors import BadRequest, StoreUnavailable
 from rag_service.gate import Gate
 from rag_service.langchain_retriever import CaseRetriever
 from rag_service.models.encoder import FilmEncoder
+from rag_service.reader import Reader
 from rag_service.report.labeler import Labeler
 from rag_service.report.sentences import read_case_sentences
 from rag_service.requests import SearchRequest
-from rag_service.service import RadiographService, Reader
+from rag_service.service import RadiographService
 
 if TYPE_CHECKING:
     from tests.integration.conftest import HashedWords

@@ -27,7 +27,8 @@ from knowledge_base.store import KnowledgeStore
 from knowledge_base.withdrawals import MANIFEST as TOMBSTONES_MANIFEST
 from knowledge_base.withdrawals import SCHEMA as TOMBSTONES
 from knowledge_base.withdrawals import WithdrawalKeeper
-from rag_service.service import Memory, RadiographService, Reader, store_errors
+from rag_service.reader import Reader
+from rag_service.service import Memory, RadiographService, store_errors
 from tests.integration.qdrant_stub import Answer, Server, holding_nothing, result
 
 SCHEMA = cases_schema("box@1", "mini@1", box_dimension=4, text_dimension=6)

@@ -1,0 +1,90 @@
+"""What reads a film: the encoder and everything fixed for it, and what they decide of each finding before any word is chosen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from knowledge_base.findings import FINDINGS, NO_FINDING
+from knowledge_base.records import digest
+from rag_service.calibration import Calibration, Reliability
+from rag_service.explain.boxes import boxes
+from rag_service.explain.places import place_maps
+from rag_service.gate import Gate
+from rag_service.models.concepts import Concept, SparseConcepts
+from rag_service.models.encoder import FilmEncoder, FilmReading
+from rag_service.relevance import RelevanceGate
+from rag_service.report.decisions import Decision
+from rag_service.report.draft import AxisUncertainty, Uncertainty
+from rag_service.views import ViewFusion
+
+TOP_AXES: Final = 3
+CONCEPTS: Final = 3
+"""Concepts shown of a finding."""
+BETWEEN: Final = "between_operating_points"
+"""Silence because the probability lies between the two operating points."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """Encoder, calibration, gate, and the fusion of views, the concepts and the relevance gate of evidence where the model
+    folder has them.
+    """
+
+    encoder: FilmEncoder
+    calibration: Calibration
+    gate: Gate
+    views: ViewFusion | None = None
+    concepts: SparseConcepts | None = None
+    relevance: RelevanceGate | None = None
+
+    @cached_property
+    def thresholds_digest(self) -> str:
+        """SHA-256 of every operating point in use: the calibration's, the gate's, and the relevance gate's if there is one."""
+        relevance = [] if self.relevance is None else [self.relevance.digest]
+        return digest([self.calibration.digest, self.gate.thresholds.digest, *relevance])
+
+    def chances(self, reading: FilmReading) -> NDArray[np.float64]:
+        """Calibrated probabilities (14,)."""
+        return self.calibration.probabilities(reading.probabilities)
+
+    def decisions(self, reading: FilmReading) -> dict[str, Decision]:
+        """What may be said of each of the 14 findings, with the boxes of those that are present."""
+        radius = float(reading.box.radius.mean())
+        decided = {f: self._undecided(f, i, reading, radius) for i, f in enumerate(FINDINGS)}
+        shown = [f for f, d in decided.items() if d.present and f != NO_FINDING]
+        if reading.places is not None:
+            for finding, places in zip(shown, place_maps(reading.places, shown), strict=True):
+                decided[finding] = replace(decided[finding], boxes=boxes(places, finding))
+        assert set(decided) == set(self.calibration.findings)  # noqa: S101  (both cover the 14 findings)
+        return decided
+
+    def _undecided(self, finding: str, index: int, reading: FilmReading, radius: float) -> Decision:
+        """What the calibrated heads say of a finding, before its place is known."""
+        entry = self.calibration.findings[finding]
+        score, spread = float(reading.probabilities[index]), float(reading.spread[index])
+        confidence = self.calibration.confidence(finding, score, radius, spread)
+        reliable = entry.reliability is Reliability.RELIABLE
+        polarity = entry.polarity(confidence.p) if reliable else None
+        silence = None if polarity is not None else BETWEEN if reliable else str(entry.reliability)
+        uncertainty = self._uncertainty(index, reading, radius)
+        return Decision(
+            finding, polarity, confidence, uncertainty, silence=silence, concepts=self._raising(index, reading)
+        )
+
+    def _raising(self, index: int, reading: FilmReading) -> tuple[Concept, ...]:
+        """The concepts at work in the film that raise this finding most."""
+        head = self.encoder.finding_weights[index]
+        return self.concepts.raising(reading.box.centre, head, CONCEPTS) if self.concepts else ()
+
+    def _uncertainty(self, index: int, reading: FilmReading, radius: float) -> Uncertainty:
+        """The axes whose radius moves this finding's logit most: |weight| * r."""
+        weights = self.encoder.finding_weights[index]
+        order = np.argsort(-np.abs(weights) * reading.box.radius, kind="stable")[:TOP_AXES]
+        names = self.calibration.axis_names
+        axes = tuple(AxisUncertainty(int(j), names[j], float(reading.box.radius[j])) for j in order)
+        return Uncertainty(radius, axes, float(reading.spread[index]))
