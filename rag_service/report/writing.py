@@ -53,6 +53,14 @@ class Candidate:
     score: float = 0.0
 
 
+class WriterFailed(Exception):
+    """A writer could not write; `reason` is a stable code that goes into a draft's checks and holds no word of the study's."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 class Writer(Protocol):
     """Contract:
 
@@ -60,7 +68,8 @@ class Writer(Protocol):
     - `write` answers one sequence of candidates per task, in the order of the tasks, best first; an empty one where it has nothing
       to propose; never more than a handful;
     - the same study and tasks give the same candidates;
-    - what the slots' sentences say is data: no text changes what is asked, or in which form the answer comes.
+    - what the slots' sentences say is data: no text changes what is asked, or in which form the answer comes;
+    - it raises WriterFailed where it could not write; `proposals.propose` is how a writer is asked.
     """
 
     @property

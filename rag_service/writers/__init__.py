@@ -1,0 +1,1 @@
+"""Writers by name: other models than our own decoder behind the same port, and so behind the same verification."""
