@@ -36,7 +36,8 @@ class FilmReading:
     last trunk stage starts from, for saliency, or the grid of another encoder; `places` (17, h, w): how likely each finding,
     right lung, left lung and heart lie at each place; `ap`: probability of an AP projection, of a frontal. Both None where
     the model is not our own network. `local` (R, h, w): features of each place on the axes of region vectors; `regions`: a unit
-    vector (R,) for each zone. Both None where the model folder has no such axes.
+    vector (R,) for each zone. Both None where the model folder has no such axes. `late` (D, h/2, w/2): the maps that the last trunk
+    stage ends with; None where the model is not our own network.
     """
 
     box: BoxLatent
@@ -49,6 +50,7 @@ class FilmReading:
     ap: float | None = None
     local: NDArray[np.float32] | None = None
     regions: Mapping[str, NDArray[np.float32]] | None = None
+    late: Tensor | None = None
 
 
 def samples(axes: int, count: int = BL_TTA_SAMPLES, seed: int = BL_TTA_SEED) -> Tensor:
@@ -107,6 +109,7 @@ class FilmEncoder:
                 maps=early[i],
                 places=None if placed is None else torch.sigmoid(placed.places[i]).numpy(),
                 ap=None if placed is None else float(torch.sigmoid(placed.projection[i])),
+                late=None if placed is None else placed.maps[i],
             )
             for i in range(len(stored))
         ]
