@@ -1,0 +1,236 @@
+"""Trains the segmenter of lungs and heart, and writes what ships: `python -m rag_service.training segmenter --data DIR`.
+
+Films with nothing drawn count too: the averaged network marks such a film as it is, and the network must find the same on the film
+changed (mean teacher, Tarvainen and Valpola, NeurIPS 2017). Never mirrored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional
+from tqdm import tqdm
+
+from rag_service import sealed
+from rag_service.imaging.normalise import PREPROCESSING
+from rag_service.models.network import ANATOMY
+from rag_service.models.segmenter import (
+    NAME,
+    RECORD_FILE,
+    WEIGHTS_FILE,
+    SegmenterNetwork,
+    SegmenterRecord,
+    SegmenterShape,
+)
+from rag_service.training import augment
+from rag_service.training.corpus import UNKNOWN, Corpus
+from rag_service.training.runs import autocast, load_checkpoint, save_checkpoint
+from rag_service.training.structure_targets import Marked, Targets, box_loss, overlap_loss
+
+CHECKPOINT: Final = "checkpoint.pt"
+TERMS: Final = (
+    "Research use only; not a medical device. Trained on JSRT (research, cite Shiraishi 2000; masks van Ginneken 2006), the "
+    "Cohen COVID collection (per image, mostly NC; lung boxes CC BY 4.0), NIH ChestX-ray14 (free use, attribute the NIH Clinical "
+    "Center), Open-i (CC BY-NC-ND 4.0)."
+)
+SURE: Final = 0.8
+"""The averaged network's marks count where its chance is at least so far to one side."""
+
+
+STRONG: Final = augment.Strength(
+    rotation_degrees=10.0, zoom=0.20, aspect=0.25, shift=0.08, log_gamma=0.5, window=0.12, noise=0.06
+)
+"""Stronger than for the film network: all outlines come from one scanner."""
+
+
+@dataclass(frozen=True)
+class SegmenterPlan:
+    """How the segmenter is trained: films of each kind in a batch, and from which step on unmarked films count."""
+
+    seed: int = 7
+    steps: int = 1400
+    outlined: int = 10
+    boxed: int = 4
+    unmarked: int = 6
+    unmarked_from: int = 400
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.01
+    average: float = 0.99
+    bend: float = 0.05
+    box_weight: float = 0.3
+    unmarked_weight: float = 0.5
+    strength: augment.Strength = STRONG
+
+    def rate(self, step: int) -> float:
+        """Learning rate: up over the first twentieth, then down along a cosine."""
+        warm = max(self.steps // 20, 1)
+        return self.learning_rate * min((step + 1) / warm, 0.5 * (1 + math.cos(math.pi * step / self.steps)))
+
+
+class SegmenterTrainer:
+    """One training run in a folder; goes on from the checkpoint there when it is of the same plan."""
+
+    def __init__(self, corpus: Corpus, films: Marked, plan: SegmenterPlan, shape: SegmenterShape, folder: Path) -> None:
+        self.corpus, self.films, self.plan, self.shape, self.folder = corpus, films, plan, shape, folder
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(plan.seed)
+            network: Any = SegmenterNetwork(shape)
+        self.network: SegmenterNetwork = network.to(memory_format=torch.channels_last)
+        self.averaged: SegmenterNetwork = deepcopy(self.network).eval()
+        self.optimiser = torch.optim.AdamW(self.network.parameters(), weight_decay=plan.weight_decay)
+        self.step = 0
+
+    def run(self) -> SegmenterNetwork:
+        """Train to the end of the plan; the averaged network."""
+        self._resume()
+        with tqdm(total=self.plan.steps, initial=self.step, desc="training", unit="step", mininterval=5) as bar:
+            while self.step < self.plan.steps:
+                loss = self._advance()
+                bar.update()
+                bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+                if self.step % 50 == 0 or self.step == self.plan.steps:
+                    self._save()
+        return self.averaged
+
+    def _advance(self) -> float:
+        plan, rng = self.plan, np.random.default_rng((self.plan.seed, self.step))
+        generator = torch.Generator().manual_seed(plan.seed * 1_000_003 + self.step)
+        outlined, boxed = (
+            _some(t, n, rng) for t, n in ((self.films.outlined, plan.outlined), (self.films.boxed, plan.boxed))
+        )
+        shown = self._shown(outlined, plan.strength, plan.bend, generator)
+        upright = augment.Strength(**{**asdict(plan.strength), "rotation_degrees": 0.0})
+        framed = self._shown(boxed, upright, 0.0, generator)
+        taught = self._shown(self._taught(rng), plan.strength, plan.bend, generator)
+        for group in self.optimiser.param_groups:
+            group["lr"] = plan.rate(self.step)
+        self.network.train()
+        films = torch.cat([shown[0], framed[0], taught[0]]).contiguous(memory_format=torch.channels_last)
+        with autocast(films.device):
+            logits = self.network(films)
+        parts = logits.float().split([len(shown[0]), len(framed[0]), len(taught[0])])
+        loss = overlap_loss(parts[0], shown[1]) + plan.box_weight * box_loss(parts[1], framed[1])
+        loss = loss + plan.unmarked_weight * overlap_loss(parts[2], taught[1])
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
+        self.optimiser.step()
+        self.step += 1
+        self._average()
+        return float(loss.detach())
+
+    def _taught(self, rng: np.random.Generator) -> Targets:
+        """Films with nothing drawn, as the averaged network marks them; none before it knows enough."""
+        side = self.shape.side
+        if self.step < self.plan.unmarked_from or not len(self.films.unmarked):
+            return Targets(np.zeros(0, np.int64), np.zeros((0, len(ANATOMY), side, side), np.int8))
+        rows = np.sort(rng.choice(self.films.unmarked, self.plan.unmarked))
+        films = _input(self._grey(rows)).contiguous(memory_format=torch.channels_last)
+        with torch.inference_mode(), autocast(films.device):
+            chances = torch.sigmoid(self.averaged(films).float())
+        chances = functional.interpolate(chances, size=side, mode="bilinear")
+        marks = torch.full(chances.shape, UNKNOWN, dtype=torch.int8)
+        marks[chances >= SURE], marks[chances <= 1 - SURE] = 1, 0
+        return Targets(rows, marks.numpy())
+
+    def _grey(self, rows: NDArray[np.int64]) -> Tensor:
+        """Films (n, 1, S, S) in [0, 1]."""
+        films = torch.from_numpy(np.ascontiguousarray(self.corpus.films[rows])).float().div_(255.0)[:, None]
+        return functional.interpolate(films, size=self.shape.side, mode="bilinear", antialias=True)
+
+    def _shown(
+        self, targets: Targets, strength: augment.Strength, bend: float, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Changed films (n, 1, S, S) as input, and what lies where on them (n, 3, S/2, S/2), negative where unknown."""
+        if not targets.films:
+            half = self.shape.side // 2
+            return torch.zeros(0, 1, 2 * half, 2 * half), torch.zeros(0, len(ANATOMY), half, half)
+        grid = _grid(targets.films, self.shape.side, strength, bend, generator)
+        films = functional.grid_sample(self._grey(targets.rows), grid, mode="bilinear", align_corners=False)
+        films = augment.occlusion(augment.acquisition(films, strength, generator), strength, generator)
+        maps = torch.from_numpy(targets.maps).float()
+        unknown = functional.grid_sample((maps < 0).float(), grid, mode="bilinear", align_corners=False)
+        maps = functional.grid_sample(maps.clamp(min=0), grid, mode="bilinear", align_corners=False)
+        small = functional.avg_pool2d(maps, 2)
+        return _input(films), small.masked_fill(functional.max_pool2d(unknown, 2) > 0, UNKNOWN)
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        keep = min(self.plan.average, (1 + self.step) / (10 + self.step))
+        for mean, now in zip(self.averaged.state_dict().values(), self.network.state_dict().values(), strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(now, 1 - keep)
+            else:
+                mean.copy_(now)
+
+    def _save(self) -> None:
+        state: dict[str, object] = {
+            "network": self.network.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.step,
+        }
+        save_checkpoint(self.folder / CHECKPOINT, state, self._signature())
+
+    def _resume(self) -> None:
+        state = load_checkpoint(self.folder / CHECKPOINT, self._signature())
+        if state is None:
+            return
+        self.network.load_state_dict(state["network"])
+        self.averaged.load_state_dict(state["averaged"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step = int(state["step"])
+
+    def _signature(self) -> str:
+        parts = {"plan": asdict(self.plan), "shape": asdict(self.shape), "sample": self.films.sample}
+        return json.dumps(parts, sort_keys=True)
+
+
+def _some(targets: Targets, count: int, rng: np.random.Generator) -> Targets:
+    if not targets.films:
+        return targets
+    chosen = rng.choice(targets.films, count)
+    return Targets(targets.rows[chosen], targets.maps[chosen])
+
+
+def _input(films: Tensor) -> Tensor:
+    return films.sub(0.5).div(0.25)
+
+
+def _grid(count: int, side: int, strength: augment.Strength, bend: float, generator: torch.Generator) -> Tensor:
+    """Where each place of the changed films is taken from, (count, S, S, 2): moved, and bent smoothly so that hearts and lungs
+    change their proportions."""
+    theta = augment.geometry(count, strength, generator)
+    grid = functional.affine_grid(theta, [count, 1, side, side], align_corners=False)
+    bends = bend * torch.randn(count, 2, 5, 5, generator=generator)
+    return grid + functional.interpolate(bends, size=side, mode="bicubic").permute(0, 2, 3, 1)
+
+
+def save_segmenter(network: SegmenterNetwork, sample: str, version: str, folder: Path) -> SegmenterRecord:
+    """Write weights (matrices as float16) and the sealed record that carries their digest."""
+    path = folder / WEIGHTS_FILE
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {k: v.half() if v.ndim > 1 else v for k, v in network.state_dict().items()}
+    save_file({k: v.contiguous() for k, v in state.items()}, path)
+    record = SegmenterRecord(
+        name=NAME,
+        version=version,
+        weights=hashlib.sha256(path.read_bytes()).hexdigest(),
+        preprocessing=PREPROCESSING,
+        sample=sample,
+        terms=TERMS,
+        architecture=asdict(network.shape),
+    )
+    sealed.write(folder / RECORD_FILE, asdict(record))
+    return record

@@ -1,0 +1,120 @@
+"""What the segmenter of lungs and heart is trained on, and how far from it an answer is.
+
+Outlines are known of few films and of one collection (JSRT). Beside them count rectangles: lungs of Cohen's films, enlarged hearts
+of NIH ChestX-ray14. A structure must reach to the edges of its rectangle and no further (the projection term of BoxInst, Tian et
+al., CVPR 2021).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from rag_service.datasets import nih, outlines
+from rag_service.datasets.films import Split
+from rag_service.models.network import ANATOMY
+from rag_service.training.corpus import UNKNOWN, Corpus
+
+_TINY: Final = 1e-6
+_UNMARKED: Final = ("openi", "nih", "cohen")
+
+
+class Targets(NamedTuple):
+    """Films by row of the corpus, with what lies where: (n, 3, S, S) int8 of 1, 0 and -1 for a structure not marked."""
+
+    rows: NDArray[np.int64]
+    maps: NDArray[np.int8]
+
+    @property
+    def films(self) -> int:
+        """How many."""
+        return len(self.rows)
+
+
+@dataclass(frozen=True, eq=False)
+class Marked:
+    """The training films: with outlines, with rectangles, and with nothing drawn (rows)."""
+
+    outlined: Targets
+    boxed: Targets
+    unmarked: NDArray[np.int64]
+
+    @property
+    def sample(self) -> str:
+        """What they are, for the record."""
+        return (
+            f"training split: {self.outlined.films} films with outlines, {self.boxed.films} with rectangles, "
+            f"{len(self.unmarked)} with nothing drawn"
+        )
+
+
+def marked(folder: Path, corpus: Corpus, side: int) -> Marked:
+    """The training split's films; ValueError when none has outlines."""
+    outlined = corpus.rows(Split.TRAIN, "jsrt")
+    if not len(outlined):
+        raise ValueError(f"{folder.name}/ holds no film with outlines of lungs and heart")
+    maps = [outlines.masks(folder / "jsrt" / "masks" / f"{corpus.studies[r]}.png", side) for r in outlined]
+    unmarked = np.concatenate([corpus.rows(Split.TRAIN, source, "frontal") for source in _UNMARKED])
+    return Marked(Targets(outlined, np.stack(maps).astype(np.int8)), _boxed(folder, corpus, side), unmarked)
+
+
+def _boxed(folder: Path, corpus: Corpus, side: int) -> Targets:
+    """Lungs of Cohen's films, and hearts that a reader called enlarged."""
+    drawn: dict[int, NDArray[np.int8]] = {}
+    for source, found in (("cohen", outlines.lung_boxes(folder / "cohen")), ("nih", _hearts(folder / "nih"))):
+        rows = {corpus.studies[r]: int(r) for r in corpus.rows(Split.TRAIN, source)}
+        for outline in found:
+            if outline.film in rows:
+                maps = drawn.setdefault(rows[outline.film], np.full((len(ANATOMY), side, side), UNKNOWN, np.int8))
+                maps[ANATOMY.index(outline.structure)] = _filled(outline, side)
+    films = sorted(drawn)
+    stacked = np.stack([drawn[r] for r in films]) if films else np.zeros((0, len(ANATOMY), side, side), np.int8)
+    return Targets(np.array(films, np.int64), stacked)
+
+
+def _hearts(folder: Path) -> list[outlines.Outline]:
+    boxes = nih.boxes(folder) if folder.is_dir() else []
+    return [
+        outlines.Outline(Path(b.image).stem, "heart", b.x_min, b.y_min, b.x_max, b.y_max)
+        for b in boxes
+        if b.finding == "Cardiomegaly"
+    ]
+
+
+def _filled(outline: outlines.Outline, side: int) -> NDArray[np.int8]:
+    inside = np.zeros((side, side), np.int8)
+    x_min, y_min, x_max, y_max = (round(v * side) for v in (outline.x_min, outline.y_min, outline.x_max, outline.y_max))
+    inside[y_min : max(y_max, y_min + 1), x_min : max(x_max, x_min + 1)] = 1
+    return inside
+
+
+def overlap_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy and 1 - Dice of (n, K, h, w) against targets in [0, 1], negative where unknown; 0 when nothing is known."""
+    known = (targets >= 0).float()
+    truth, chances = targets.clamp(min=0), torch.sigmoid(logits) * known
+    entropy = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    told = known.amax((2, 3))
+    shared, both = (chances * truth).sum((2, 3)), (chances + truth).sum((2, 3))
+    missed = (1 - (2 * shared + 1) / (both + 1)) * told
+    return (entropy * known).sum() / known.sum().clamp(min=1) + missed.sum() / told.sum().clamp(min=1)
+
+
+def box_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Of structures known by their rectangle (n, K, h, w), negative where not: 1 - Dice of the highest chance in each row and in
+    each column against the rectangle's, and cross-entropy outside it."""
+    told = (targets.amax((2, 3)) >= 0).float()
+    inside, chances = targets.clamp(min=0), torch.sigmoid(logits)
+    missed = torch.stack([_edges(chances.amax(axis), inside.amax(axis)) for axis in (2, 3)]).sum(0)
+    spilt = (functional.softplus(logits) * (1 - inside)).mean((2, 3))
+    return ((missed + spilt) * told).sum() / told.sum().clamp(min=1)
+
+
+def _edges(found: Tensor, wanted: Tensor) -> Tensor:
+    return 1 - 2 * (found * wanted).sum(-1) / (found.square().sum(-1) + wanted.square().sum(-1) + _TINY)
