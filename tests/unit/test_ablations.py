@@ -11,8 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from eval import __main__ as program
-from eval import ablations, significance
+from eval import ablations, program, significance
 from eval.ablations import SHIFTS, VARIANTS, Studies, at_strength, chances
 from rag_service.datasets.films import DatasetError, Split
 from rag_service.models.box_head import BoxHead, HeadShape
@@ -123,10 +122,10 @@ def test_the_command_measures_our_own_encoder_unless_told(monkeypatch: pytest.Mo
     )
     monkeypatch.setattr(ablations, "measure", lambda *all_: measured.append(all_) or {})
     monkeypatch.setattr(ablations, "table", lambda result: "a table")
-    options = program._parser().parse_args(["ablations", "data"])
+    options = program.parser().parse_args(["ablations", "data"])
     assert isinstance(options, argparse.Namespace)
-    assert program._ablations(Settings(model_folder="ours"), options) == ({}, "a table")
-    other = program._parser().parse_args(
+    assert program.COMMANDS["ablations"].run(Settings(model_folder="ours"), options) == ({}, "a table")
+    other = program.parser().parse_args(
         [
             "ablations",
             "data",
@@ -142,7 +141,7 @@ def test_the_command_measures_our_own_encoder_unless_told(monkeypatch: pytest.Mo
             "1",
         ]
     )
-    program._ablations(Settings(model_folder="ours"), other)
+    program.COMMANDS["ablations"].run(Settings(model_folder="ours"), other)
     assert asked == [("box-latent", Path("ours")), ("rad-dino", Path("theirs"))]
     assert [m[2:] for m in measured] == [(5, 7, None), (3, 1, 9)]
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from eval.__main__ import _parser as eval_parser
+from eval.program import parser as eval_parser
 from indexer.__main__ import _parser as indexer_parser
 from rag_service.__main__ import _parser as service_parser
 from rag_service.langchain_retriever import CaseRetriever
