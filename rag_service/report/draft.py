@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from knowledge_base.findings import Laterality, Polarity, Progression
 from rag_service.calibration import Confidence
 from rag_service.gate import OutOfDistribution
 from rag_service.imaging.film import Box
 from rag_service.models.concepts import Concept
+
+CASE: Final = "case"
+FIXED: Final = "fixed"
+"""Whose words a sentence is in, where they are no writer's: a case's own, or the plainest there are for its finding."""
 
 
 class Status(StrEnum):
@@ -77,9 +81,29 @@ class CounterEvidence:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """How a finding has changed since the prior film: `state` is new, worsened, stable, improved or resolved.
+
+    `change` is what both films' probabilities and extents come to, in log odds, above 0 for more of it; `prior_p` and
+    `prior_boxes` are what the prior film shows.
+    """
+
+    state: str
+    change: float
+    prior_p: float
+    prior_boxes: tuple[Box, ...] | None
+
+
+@dataclass(frozen=True)
 class Finding:
-    """One sentence of the draft with everything it rests on. `boxes` is None when the finding has no place on the film;
-    `concepts` are those at work in the film that raise the finding most.
+    """One sentence of the draft with everything it rests on: every citation makes it true alone.
+
+    `boxes` is None when the finding has no place on the film; `concepts` are those at work in the film that raise the finding
+    most. `source` says whose words they are: the id of a writer, `case` for a case's own, `fixed` for the plainest. `hedged` says
+    why a finding whose probability is enough to state it is only called possible. `guidance` are passages on the finding that
+    explain it and support nothing. `sentence` is in the draft's language, `sentence_en` in English; quotes stay as they were written.
+    `comparison` is None without a prior film, and where the change is not certain; `prompts` are those of the request that ask
+    for this finding.
     """
 
     id: str
@@ -96,6 +120,12 @@ class Finding:
     citations: tuple[Citation, ...]
     counter_evidence: tuple[CounterEvidence, ...]
     concepts: tuple[Concept, ...] = ()
+    source: str = CASE
+    hedged: tuple[str, ...] = ()
+    guidance: tuple[Citation, ...] = ()
+    sentence_en: str = ""
+    comparison: Comparison | None = None
+    prompts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -151,9 +181,32 @@ class Coverage:
 
 
 @dataclass(frozen=True)
+class Answer:
+    """What a film shows for one prompt, one box, or a prompt about a box.
+
+    `label` is what it speaks of and `labels` all it could, the likeliest first; `p` the calibrated probability that it is there;
+    `boxes` where, heaviest first. The sentence is a finding's of the same film, `finding` its id, with its citations. Without a
+    sentence `reason` says why: `not_understood` where the prompt is about nothing that the model reads.
+    """
+
+    prompt: str | None
+    box: Box | None
+    label: str | None = None
+    labels: tuple[str, ...] = ()
+    p: float | None = None
+    boxes: tuple[Box, ...] | None = None
+    finding: str | None = None
+    polarity: Polarity | None = None
+    sentence: str | None = None
+    sentence_en: str | None = None
+    citations: tuple[Citation, ...] = ()
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
 class Provenance:
     """Digests and versions of everything the draft depended on; `lateral` and `view_fusion` where a lateral was read too,
-    `concepts` and `reranker` where the model has them.
+    `prior` and `change` where a prior film was, `concepts`, `reranker`, `queries` and `writer` where there are any.
     """
 
     model: str
@@ -167,11 +220,19 @@ class Provenance:
     view_fusion: str | None = None
     concepts: str | None = None
     reranker: str | None = None
+    prior: str | None = None
+    change: str | None = None
+    queries: str | None = None
+    writer: str | None = None
 
 
 @dataclass(frozen=True)
 class Draft:
-    """The answer to one film. `concepts` are those most at work in it, none where it was turned away."""
+    """The answer to one film. `concepts` are those most at work in it, none where it was turned away.
+
+    `answers` holds one for each prompt and box of the request, in their order; `impression` is in `language`, `impression_en` in
+    English.
+    """
 
     status: Status
     abstain_reasons: tuple[str, ...]
@@ -184,6 +245,9 @@ class Draft:
     coverage: tuple[Coverage, ...]
     provenance: Provenance
     concepts: tuple[Concept, ...] = ()
+    answers: tuple[Answer, ...] = ()
+    language: str = "en"
+    impression_en: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values in the contract's names; probabilities to 6 places so that equal drafts are equal bytes."""
@@ -201,6 +265,21 @@ class SearchAnswer:
     abstain_reasons: tuple[str, ...]
     provenance: Provenance
     coverage: tuple[Coverage, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """As `Draft.to_json`."""
+        return _plain(asdict(self))  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class QueryAnswer:
+    """What one film shows for what was asked of it, and cases whose region is most like it; or why the film is turned away."""
+
+    abstain_reasons: tuple[str, ...]
+    answer: Answer | None
+    similar_cases: tuple[SimilarCase, ...]
+    language: str
+    provenance: Provenance
 
     def to_json(self) -> dict[str, Any]:
         """As `Draft.to_json`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,10 +12,11 @@ from knowledge_base.duplicates import is_repeated
 from knowledge_base.findings import Polarity
 from knowledge_base.records import CaseSentence
 from knowledge_base.search import CaseHit
-from rag_service.report.citations import MAX_EXTRA_WORDS, entails, extra_words, holds, speaks_of_this_film_only
+from rag_service.report.citations import MAX_EXTRA_WORDS, extra_words, objections
 from rag_service.report.comparisons import as_sentence
 from rag_service.report.decisions import Decision
 from rag_service.report.draft import Citation
+from rag_service.report.verification import implies
 
 MAX_CITATIONS: Final = 3
 MAX_COUNTER: Final = 2
@@ -48,11 +49,8 @@ def opposite_of(decision: Decision) -> Wanted:
     return Wanted(decision.label, Polarity.NEGATIVE if decision.present else Polarity.POSITIVE)
 
 
-def choose(
-    decision: Decision, decisions: Mapping[str, Decision], found: Sequence[Support], prior: bool = False
-) -> Supported | None:
-    """The sentence with the most support; None when none passes the gate. With a `prior` film, further cases may be cited in words
-    that compare; what is said compares nothing, as no change is measured.
+def choose(decision: Decision, decisions: Mapping[str, Decision], found: Sequence[Support]) -> Supported | None:
+    """The sentence with the most support; None when none passes the gate.
 
     Cases that say the same words add up, each weighed by 1/rank; words the labeler does not read, a degree of severity and
     further mentions count against a sentence, since the image does not carry them. A clause is said only where no case says it in
@@ -60,25 +58,31 @@ def choose(
     """
     groups: dict[str, list[Support]] = {}
     for support in found:
-        if holds(support.sentence, decision, decisions) and extra_words(support.sentence) <= MAX_EXTRA_WORDS:
+        if not objections(support.sentence, decision, decisions) and extra_words(support.sentence) <= MAX_EXTRA_WORDS:
             groups.setdefault(_key(support.sentence.text), []).append(support)
     if not groups:
         return None
     scored = {k: sum(1 / s.rank for s in group) * _quality(group[0]) for k, group in groups.items()}
     best = min(groups, key=lambda k: (not groups[k][0].whole, -scored[k], len(k), k))
-    implying = [s for s in found if entails(s.sentence, decision) and speaks_of_this_film_only(s.sentence.text, prior)]
-    cited = nearest([*_one_each(groups[best]), *_one_each(implying)], MAX_CITATIONS)
     first = groups[best][0]
     said = first.sentence.text if first.whole else as_sentence(first.sentence.text)
-    return Supported(first.sentence, said, tuple(_citation(s, decision) for s in cited), scored[best])
+    return Supported(first.sentence, said, cite(first.sentence, groups[best], found), scored[best])
 
 
-def nearest(found: Sequence[Support], limit: int) -> tuple[Support, ...]:
+def cite(sentence: CaseSentence, named: Sequence[Support], found: Sequence[Support]) -> tuple[Citation, ...]:
+    """At most MAX_CITATIONS of studies of their own that each make the sentence true alone: those `named` for it first."""
+    cited = nearest((s for s in (*named, *found) if implies(s, sentence)), MAX_CITATIONS)
+    return tuple(_citation(s) for s in cited)
+
+
+def nearest(found: Iterable[Support], limit: int) -> tuple[Support, ...]:
     """The first `limit` that are from studies of their own."""
     kept: list[Support] = []
     for support in found:
-        if len(kept) < limit and not is_repeated(support.hit, [s.hit for s in kept]):
+        if not is_repeated(support.hit, [s.hit for s in kept]):
             kept.append(support)
+        if len(kept) == limit:
+            break
     return tuple(kept)
 
 
@@ -87,18 +91,9 @@ def similarity(hit: CaseHit) -> float:
     return hit.score if hit.box_overlap is None else hit.box_overlap
 
 
-def _citation(support: Support, decision: Decision) -> Citation:
+def _citation(support: Support) -> Citation:
     sentence, case = support.sentence, str(support.hit.case.id)
-    implied = entails(sentence, decision)
-    return Citation("case", case, sentence.text, sentence.span, similarity(support.hit), implied)
-
-
-def _one_each(found: Sequence[Support]) -> list[Support]:
-    """The first of each case."""
-    first: dict[int, Support] = {}
-    for support in found:
-        first.setdefault(support.rank, support)
-    return list(first.values())
+    return Citation("case", case, sentence.text, sentence.span, similarity(support.hit), entails=True)
 
 
 def _quality(support: Support) -> float:
