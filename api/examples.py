@@ -45,6 +45,7 @@ _PROVENANCE: Final[dict[str, Any]] = {
     "view_fusion": None,
     "concepts": "2f61c0d95b7e48a31d06f2b94c8e57a0139bd6e4f8a2c75310be94d7f6a8c1e2",
     "reranker": "9c41e07b52d8f6a3e1b04c7d95a2f8603e7bd1c4a9f05862d3e7b1904c5f8a26",
+    "segmenter": "thorax-unet@1-5b1f03c2",
 }
 _FINDING: Final[dict[str, Any]] = {
     "id": "f1",
@@ -95,6 +96,18 @@ DRAFT: Final[dict[str, Any]] = {
         "view_fusion": "c4e2b8a1907d5f3366a0b1d2e3f40516273849a5b6c7d8e9fa0b1c2d3e4f5061",
     },
     "concepts": [_CONCEPT],
+    "measurements": [
+        {
+            "name": "cardiothoracic_ratio",
+            "value": 0.46,
+            "unit": "ratio",
+            "segments": [
+                {"name": "heart", "x_min": 0.36, "x_max": 0.75, "y": 0.61},
+                {"name": "thorax", "x_min": 0.08, "x_max": 0.93, "y": 0.74},
+            ],
+            "reason": None,
+        }
+    ],
 }
 SEARCH: Final[dict[str, Any]] = {
     "cases": [_ANSWERING],

@@ -181,6 +181,26 @@ class Provenance(Schema):
     view_fusion: str | None
     concepts: str | None
     reranker: str | None
+    segmenter: str | None
+
+
+class Segment(Schema):
+    """A horizontal line on the original film, in fractions of it, y downwards."""
+
+    name: str
+    x_min: float = Field(ge=0, le=1)
+    x_max: float = Field(ge=0, le=1)
+    y: float = Field(ge=0, le=1)
+
+
+class Measurement(Schema):
+    """A quantity measured on the film along its segments; without a value, the reason why it could not be measured."""
+
+    name: str
+    value: float | None
+    unit: str
+    segments: list[Segment]
+    reason: str | None
 
 
 class Draft(Schema):
@@ -197,6 +217,7 @@ class Draft(Schema):
     coverage: list[Coverage]
     provenance: Provenance
     concepts: list[Concept] = Field(description="Those most at work in the film.")
+    measurements: list[Measurement]
 
 
 class SearchAnswer(Schema):

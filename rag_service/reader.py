@@ -15,11 +15,16 @@ from rag_service.calibration import Calibration, Reliability
 from rag_service.explain.boxes import boxes
 from rag_service.explain.places import place_maps
 from rag_service.gate import Gate
+from rag_service.imaging.film import Film
 from rag_service.models.concepts import Concept, SparseConcepts
 from rag_service.models.encoder import FilmEncoder, FilmReading
+from rag_service.models.segmenter import Segmenter
+from rag_service.models.structures import StructureMasks
 from rag_service.relevance import RelevanceGate
+from rag_service.report.cardiothoracic import RatioLimits, cardiothoracic_ratio
 from rag_service.report.decisions import Decision
 from rag_service.report.draft import AxisUncertainty, Uncertainty
+from rag_service.report.measurements import Measurement
 from rag_service.views import ViewFusion
 
 TOP_AXES: Final = 3
@@ -31,8 +36,8 @@ BETWEEN: Final = "between_operating_points"
 
 @dataclass(frozen=True, eq=False)
 class Reader:
-    """Encoder, calibration, gate, and the fusion of views, the concepts and the relevance gate of evidence where the model
-    folder has them.
+    """Encoder, calibration, gate, and the fusion of views, the concepts, the relevance gate of evidence and the segmenter with the
+    limits of its cardiothoracic ratio where the model folder has them.
     """
 
     encoder: FilmEncoder
@@ -41,12 +46,25 @@ class Reader:
     views: ViewFusion | None = None
     concepts: SparseConcepts | None = None
     relevance: RelevanceGate | None = None
+    segmenter: Segmenter | None = None
+    ratio_limits: RatioLimits | None = None
 
     @cached_property
     def thresholds_digest(self) -> str:
-        """SHA-256 of every operating point in use: the calibration's, the gate's, and the relevance gate's if there is one."""
-        relevance = [] if self.relevance is None else [self.relevance.digest]
-        return digest([self.calibration.digest, self.gate.thresholds.digest, *relevance])
+        """SHA-256 of every operating point in use: the calibration's, the gate's, the relevance gate's and the ratio's if there are
+        any.
+        """
+        further = [part.digest for part in (self.relevance, self.ratio_limits) if part is not None]
+        return digest([self.calibration.digest, self.gate.thresholds.digest, *further])
+
+    def structures(self, film: Film) -> StructureMasks | None:
+        """Where the lungs and the heart lie; None where the model folder has no segmenter."""
+        return None if self.segmenter is None else self.segmenter.read(film)
+
+    @staticmethod
+    def measurements(structures: StructureMasks | None) -> tuple[Measurement, ...]:
+        """What is measured on a film; nothing without its masks."""
+        return () if structures is None else (cardiothoracic_ratio(structures),)
 
     def chances(self, reading: FilmReading) -> NDArray[np.float64]:
         """Calibrated probabilities (14,)."""

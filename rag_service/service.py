@@ -112,6 +112,8 @@ class RadiographService:
             return self._abstained(film, lateral, verdict)
         decisions = self._reader.decisions(reading)
         watch.lap("places")
+        structures = self._reader.structures(film)
+        watch.lap("structures")
         evidence = self._evidence(reading, request, decisions)
         watch.lap("search")
         composed = compose(decisions, evidence)
@@ -138,6 +140,7 @@ class RadiographService:
             coverage=tuple(covered(f, coverage[f]) for f in FINDINGS if f != NO_FINDING),
             provenance=self._provenance(film.digest, lateral),
             concepts=self._reader.concepts.top(reading.box.centre, CONCEPTS) if self._reader.concepts else (),
+            measurements=self._reader.measurements(structures),
         )
 
     def search(self, request: SearchRequest) -> SearchAnswer:
@@ -342,4 +345,5 @@ class RadiographService:
             view_fusion=views.digest if lateral and views else None,
             concepts=concepts.digest if concepts else None,
             reranker=self._memory.reranker_digest,
+            segmenter=self._reader.segmenter.record.id if self._reader.segmenter else None,
         )

@@ -40,9 +40,11 @@ from rag_service.memory import Memory, store_errors
 from rag_service.models import text
 from rag_service.models.concepts import load_concepts
 from rag_service.models.encoder import FilmEncoder, load_encoder
+from rag_service.models.segmenter import load_segmenter
 from rag_service.models.text import TextEncoder, load_text_encoder
 from rag_service.reader import Reader
 from rag_service.relevance import load_relevance
+from rag_service.report.cardiothoracic import load_limits
 from rag_service.report.labeler import NAME_VERSION as LABELER
 from rag_service.reranker import load_reranker
 from rag_service.service import RadiographService
@@ -102,7 +104,7 @@ def open_collections(store: KnowledgeStore, plan: Layout) -> None:
 
 
 def build_reader(settings: Settings) -> Reader:
-    """Encoder, calibration, gate, fusion of views, concepts and relevance gate from the model folder, every digest checked."""
+    """Encoder, calibration, gate and everything else that reads films from the model folder, every digest checked."""
     import torch
 
     if settings.torch_threads:
@@ -114,7 +116,9 @@ def build_reader(settings: Settings) -> Reader:
         calibration = load_site(Path(settings.site_calibration), encoder.record.id).over(calibration)
     gate, views = load_gate(folder, encoder.record.id), load_views(folder, encoder.record.id)
     concepts, relevance = load_concepts(folder, encoder.record.id), load_relevance(folder, encoder.record.id)
-    return Reader(encoder, calibration, gate, views, concepts, relevance)
+    segmenter = load_segmenter(folder)
+    limits = None if segmenter is None else load_limits(folder, segmenter.record.id)
+    return Reader(encoder, calibration, gate, views, concepts, relevance, segmenter, limits)
 
 
 def build_memory(

@@ -12,6 +12,7 @@ from rag_service.calibration import Confidence
 from rag_service.gate import OutOfDistribution
 from rag_service.imaging.film import Box
 from rag_service.models.concepts import Concept
+from rag_service.report.measurements import Measurement
 
 CASE: Final = "case"
 FIXED: Final = "fixed"
@@ -206,7 +207,7 @@ class Answer:
 @dataclass(frozen=True)
 class Provenance:
     """Digests and versions of everything the draft depended on; `lateral` and `view_fusion` where a lateral was read too,
-    `prior` and `change` where a prior film was, `concepts`, `reranker`, `queries` and `writer` where there are any.
+    `prior` and `change` where a prior film was, `concepts`, `reranker`, `queries`, `writer` and `segmenter` where there are any.
     """
 
     model: str
@@ -224,11 +225,13 @@ class Provenance:
     change: str | None = None
     queries: str | None = None
     writer: str | None = None
+    segmenter: str | None = None
 
 
 @dataclass(frozen=True)
 class Draft:
-    """The answer to one film. `concepts` are those most at work in it, none where it was turned away.
+    """The answer to one film. `concepts` are those most at work in it, `measurements` what was measured on it; none of either where
+    it was turned away.
 
     `answers` holds one for each prompt and box of the request, in their order; `impression` is in `language`, `impression_en` in
     English.
@@ -248,6 +251,7 @@ class Draft:
     answers: tuple[Answer, ...] = ()
     language: str = "en"
     impression_en: str | None = None
+    measurements: tuple[Measurement, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values in the contract's names; probabilities to 6 places so that equal drafts are equal bytes."""
