@@ -42,9 +42,12 @@ class Outline:
 
 
 def masks(path: Path, side: int) -> NDArray[np.uint8]:
-    """JSRT's outlines of one film, uint8 (3, side, side) of 0 and 1 in the order of BITS."""
-    with Image.open(path) as image:
-        bits = np.asarray(image.resize((side, side), Image.Resampling.NEAREST))
+    """JSRT's outlines of one film, uint8 (3, side, side) of 0 and 1 in the order of BITS; DatasetError when unreadable."""
+    try:
+        with Image.open(path) as image:
+            bits = np.asarray(image.convert("L").resize((side, side), Image.Resampling.NEAREST))
+    except OSError as error:
+        raise DatasetError(f"{path.name} is missing from {path.parent.name}/, or is no picture") from error
     return np.stack([((bits & bit) > 0).astype(np.uint8) for bit in BITS.values()])
 
 

@@ -59,8 +59,8 @@ class StructureMasks:
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         if not len(rows):
             return None
-        side = len(mask)
-        return Box(columns[0] / side, rows[0] / side, (columns[-1] + 1) / side, (rows[-1] + 1) / side)
+        ends = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
+        return Box(*(int(end) / len(mask) for end in ends))
 
 
 def _whole(mask: Masks) -> Masks:

@@ -126,7 +126,7 @@ def _reach(heart: Masks) -> Segment:
     """From the heart's farthest column on the right to that on the left, at the height of its middle row."""
     rows, columns = np.flatnonzero(heart.any(1)), np.flatnonzero(heart.any(0))
     side = len(heart)
-    return Segment("heart", columns[0] / side, (columns[-1] + 1) / side, float(rows.mean() + 0.5) / side)
+    return Segment("heart", int(columns[0]) / side, int(columns[-1] + 1) / side, float(rows.mean() + 0.5) / side)
 
 
 def _widest(right: Masks, left: Masks) -> Segment:
@@ -136,4 +136,4 @@ def _widest(right: Masks, left: Masks) -> Segment:
     starts = right[shared].argmax(1)
     ends = side - left[shared][:, ::-1].argmax(1)
     at = int((ends - starts).argmax())
-    return Segment("thorax", starts[at] / side, ends[at] / side, (shared[at] + 0.5) / side)
+    return Segment("thorax", int(starts[at]) / side, int(ends[at]) / side, float(shared[at] + 0.5) / side)

@@ -28,11 +28,14 @@ from rag_service.training.card import write_card
 from rag_service.training.complete import complete
 from rag_service.training.concepts import make_concepts
 from rag_service.training.corpus import Corpus, build
+from rag_service.training.decoder import DecoderPlan, make_decoder
 from rag_service.training.evidence_gate import fit_relevance
 from rag_service.training.export import export
+from rag_service.training.hearts import make_segmenter
 from rag_service.training.loop import CHECKPOINT, PLANS, Plan, Trainer, text_vectors
 from rag_service.training.pretrain import Pretrainer, PretrainPlan
 from rag_service.training.reranker import make_reranker
+from rag_service.training.segmenter import SegmenterPlan
 from rag_service.training.sparse_autoencoder import Recipe
 
 
@@ -110,6 +113,29 @@ def _make_concepts(options: argparse.Namespace, recipe: Recipe) -> int:
     return 0
 
 
+def _segmenter(options: argparse.Namespace) -> int:
+    corpus, plan = _corpus(options), SegmenterPlan()
+    seed = plan.seed if options.seed is None else options.seed
+    plan = replace(plan, steps=options.steps or plan.steps, seed=seed)
+    folder = _folder(options, "segmenter", plan.seed)
+    segmenter, limits = make_segmenter(options.data, corpus, plan, folder, options.version, options.out)
+    print(f"{segmenter.record.id}  {segmenter.record.sample}")
+    if limits is None:
+        print("too few calibration films to choose limits of the cardiothoracic ratio: it contradicts nothing")
+        return 0
+    print(f"clearly normal below {limits.normal_below:.3f}, enlarged from {limits.enlarged_from:.3f} ({limits.sample})")
+    return 0
+
+
+def _decoder(options: argparse.Namespace) -> int:
+    plan = DecoderPlan()
+    seed = plan.seed if options.seed is None else options.seed
+    plan = replace(plan, steps=options.steps or plan.steps, seed=seed)
+    folder = _folder(options, "decoder", plan.seed)
+    print(*make_decoder(options.data, options.out, _corpus(options), plan, folder, options.version), sep="\n")
+    return 0
+
+
 def _card(options: argparse.Namespace) -> int:
     record = load_record(options.out)
     calibration = load_calibration(options.out, record.id)
@@ -124,6 +150,8 @@ _TASKS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "concepts": _concepts,
     "evidence-gate": _evidence_gate,
     "reranker": _reranker,
+    "segmenter": _segmenter,
+    "decoder": _decoder,
     "card": _card,
 }
 
@@ -157,7 +185,8 @@ def _parser() -> argparse.ArgumentParser:
         "task",
         choices=tuple(_TASKS),
         help="pretrain the trunk on films alone; train the network; export, calibrate and pack all that ships; "
-        "train and name the sparse concepts again; choose the relevance gate again; fit the re-ranker again; write the card",
+        "train and name the sparse concepts again; choose the relevance gate again; fit the re-ranker again; "
+        "train the segmenter of lungs and heart; train the grounded decoder; write the card",
     )
     parser.add_argument("--data", type=Path, required=True, help="folder holding openi/, nih/, ...")
     parser.add_argument("--work", type=Path, default=Path("build/training"), help="checkpoints, cache and log")
