@@ -35,6 +35,8 @@ from rag_service.models.segmenter import (
     SegmenterShape,
     load_segmenter,
 )
+from rag_service.models.structures import StructureMasks
+from rag_service.report.cardiothoracic import cardiothoracic_ratio
 from rag_service.training import augment
 from rag_service.training.corpus import UNKNOWN, Corpus
 from rag_service.training.runs import autocast, load_checkpoint, save_checkpoint
@@ -51,9 +53,9 @@ SURE: Final = 0.8
 
 
 STRONG: Final = augment.Strength(
-    rotation_degrees=10.0, zoom=0.35, aspect=0.25, shift=0.12, log_gamma=0.6, window=0.12, noise=0.06
+    rotation_degrees=10.0, zoom=0.40, aspect=0.70, shift=0.12, log_gamma=0.6, window=0.25, noise=0.06
 )
-"""Stronger than for the film network: all outlines come from one scanner."""
+"""Stronger than for the film network: all outlines come from one scanner and from upright, well inflated chests."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class SegmenterPlan:
     """
 
     seed: int = 7
-    steps: int = 2000
+    steps: int = 1800
     outlined: int = 9
     boxed: int = 3
     unmarked: int = 8
@@ -138,7 +140,10 @@ class SegmenterTrainer:
         return float(loss.detach())
 
     def _taught(self, rng: np.random.Generator) -> Targets:
-        """Films with nothing drawn, as the averaged network marks them; none before it knows enough."""
+        """Films with nothing drawn, as the averaged network marks them; none before it knows enough.
+
+        A film on which its masks cannot be right is marked nowhere: what it fails to see must not be learned as absent.
+        """
         side = self.shape.side
         if self.step < self.plan.unmarked_from or not len(self.films.unmarked):
             return Targets(np.zeros(0, np.int64), np.zeros((0, len(ANATOMY), side, side), np.int8))
@@ -149,6 +154,9 @@ class SegmenterTrainer:
         chances = functional.interpolate(chances, size=side, mode="bilinear")
         marks = torch.full(chances.shape, UNKNOWN, dtype=torch.int8)
         marks[chances >= SURE], marks[chances <= 1 - SURE] = 1, 0
+        for film, found in zip(marks, chances.numpy(), strict=True):
+            if cardiothoracic_ratio(StructureMasks(found)).value is None:
+                film[:] = UNKNOWN
         return Targets(rows, marks.numpy())
 
     def _grey(self, rows: NDArray[np.int64]) -> Tensor:
