@@ -100,10 +100,10 @@ def gather(corpus: Corpus, data: Path, folder: Path, encoder: FilmEncoder, sight
     return Lessons(found, tuple(worded(corpus, held_rows.tolist(), films, shelf, reports)), films, shelf, sample)
 
 
-def vocabulary_of(lessons: Lessons, size: int = WORDS) -> Vocabulary:
+def vocabulary_of(lessons: Lessons) -> Vocabulary:
     """Byte pairs of what training reports say, and of what they are asked."""
     texts = [f" {t}" for e in lessons.train for t in (e.target.text, e.indication, *(s.text for s in e.near[:2]))]
-    return Vocabulary(train_bpe(texts, size))
+    return Vocabulary(train_bpe(texts, WORDS))
 
 
 class DecoderTrainer:

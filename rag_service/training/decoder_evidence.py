@@ -52,12 +52,12 @@ class Stated:
 
 
 class Shelf:
-    """The sentences that may be evidence, by the finding and polarity that they state."""
+    """The sentences that may be evidence, by the finding and polarity that they state; `studies` are the starter cases by row."""
 
     def __init__(self, starter: StarterCases, reports: Mapping[str, openi.Report]) -> None:
-        self._boxes, self._studies = starter.boxes, starter.studies
+        self._boxes, self.studies = starter.boxes, starter.studies
         self._stating: dict[tuple[str, Polarity], list[Stated]] = {}
-        for case, study in enumerate(starter.studies):
+        for case, study in enumerate(self.studies):
             if study in reports and split_of(openi.SOURCE, study) is Split.TRAIN:
                 self._shelve(case, reports[study].text)
         self._cases = {key: np.array([s.case for s in found]) for key, found in self._stating.items()}
@@ -74,7 +74,7 @@ class Shelf:
         for index in order:
             if len(kept) == NEAR:
                 break
-            if self._studies[found[index].case] != own and _fits(found[index], wanted):
+            if self.studies[found[index].case] != own and _fits(found[index], wanted):
                 kept.append(found[index])
         return tuple(kept)
 
@@ -93,7 +93,7 @@ class Shelf:
             return None
         drawn = found[rng.integers(len(found))]
         same = _fits(drawn, Wanted(target.finding, target.polarity, target.side))
-        return None if same or self._studies[drawn.case] == own else drawn
+        return None if same or self.studies[drawn.case] == own else drawn
 
     def _shelve(self, case: int, text: str) -> None:
         for sentence in read_case_sentences(text, shared_labeler()):

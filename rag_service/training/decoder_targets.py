@@ -35,6 +35,10 @@ _PLACES: Final = _BEFORE | _PLACE | {"the", "both", "and"}
 """Words after a finding that may say where it lies; they end with one of _PLACE."""
 _REMOVED: Final = re.compile(r"\bremov", re.IGNORECASE)
 """What is gone was seen on an earlier film."""
+_OF_A_FIGURE: Final = re.compile(
+    r"\b(x[- ]?rays?|radiographs?|radiography|films?|images?|cxr|figure|arrows?|panel|scan)\b", re.IGNORECASE
+)
+"""Words of a caption for the figure itself; of such a sentence only the words of the finding are learned."""
 
 _STATES: Final = frozenset("is are was were appear appears normal clear within unremarkable intact size".split())
 """In the words of a finding: they are no name of it but a statement ("heart size is normal"), and stand for themselves."""
@@ -75,8 +79,10 @@ def _of_sentence(sentence: CaseSentence) -> Iterator[Target]:
         if len({m.polarity for m in about}) > 1:
             continue
         clause = without_comparison(sentence, finding)
-        candidates = [] if clause is None else [as_sentence(clause.text.rstrip(" .,;:"))]
-        if not _STATES.intersection(_words(sentence, about[0])):
+        candidates = []
+        if clause is not None and not _OF_A_FIGURE.search(clause.text):
+            candidates.append(as_sentence(clause.text.rstrip(" .,;:")))
+        if not _partial(about[0], clause) and not _STATES.intersection(_words(sentence, about[0])):
             candidates.append(_cut(sentence, about[0]))
         found = next((t for c in candidates if (t := _read(c, about[0])) is not None), None)
         if found is not None:
@@ -88,14 +94,18 @@ def _read(text: str, said: Mention) -> Target | None:
     mentions = shared_labeler().read(text)
     if {m.finding for m in mentions} != {said.finding} or any(wording_objections(text)) or _REMOVED.search(text):
         return None
-    if extra_words(CaseSentence(text, (0, len(text)), "findings", mentions)) > MAX_EXTRA_WORDS:
+    sentence = CaseSentence(text, (0, len(text)), "findings", mentions)
+    if extra_words(sentence) > MAX_EXTRA_WORDS:
         return None
     first = mentions[0]
     if any((m.polarity, m.laterality) != (said.polarity, said.laterality) or m.progression for m in mentions):
         return None
-    if first.polarity is Polarity.NEGATIVE and first.severity is not None:
-        return None  # "no large effusion" denies less than a draft would
-    return Target(text, first)
+    return None if _partial(first, sentence) else Target(text, first)
+
+
+def _partial(said: Mention, clause: CaseSentence | None) -> bool:
+    """Whether a denial is of one degree or of a change alone, as in "no large effusion" and "no new effusion"."""
+    return said.polarity is Polarity.NEGATIVE and (said.severity is not None or clause is None)
 
 
 def _words(sentence: CaseSentence, mention: Mention) -> list[str]:
@@ -112,11 +122,18 @@ def _cut(sentence: CaseSentence, mention: Mention) -> str:
     words = [] if denied else [*_trailing(before, _BEFORE)]
     words.append(sentence.text[mention.span[0] - start : mention.span[1] - start])
     if not denied and after and after[0].lower() in _PLACING:
-        place = _leading(after[1:], _PLACES)
-        words += [after[0], *place] if place and normal_form(place[-1]) in _PLACE else []
+        words += _place(after)
     opening = {Polarity.NEGATIVE: "no ", Polarity.UNCERTAIN: "possible ", Polarity.POSITIVE: ""}[mention.polarity]
     phrase = " ".join(words).strip(" ,;.")
     return as_sentence(opening + (phrase if phrase[1:2].isupper() else phrase[:1].lower() + phrase[1:]))
+
+
+def _place(after: Sequence[str]) -> list[str]:
+    """The words after a finding up to the last that names a place, with the preposition before them; none where none does."""
+    found = _leading(after[1:], _PLACES)
+    while found and normal_form(found[-1]) not in _PLACE:
+        found.pop()
+    return [after[0], *found] if found else []
 
 
 def _trailing(words: Sequence[str], known: frozenset[str]) -> list[str]:
