@@ -61,7 +61,7 @@ class FilmMaps:
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """A film once its maps are joined: `places` (B, N, W) and the whole film as one vector, `whole` (B, W)."""
+    """A film once its maps are joined: `places` (B, N, W), each with its position, and the whole film as one vector (B, W)."""
 
     places: Tensor
     whole: Tensor
@@ -113,10 +113,10 @@ class Block(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
         self.dropout = nn.Dropout(dropped)
 
-    def forward(self, tokens: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens (B, Q, R, W) over keys and values (B, N + 1, W) -> tokens, and the heads' mean attention (B, Q, R, N + 1)."""
+    def forward(self, tokens: Tensor, film: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens (B, Q, R, W) over a film (B, N + 1, W) -> tokens, and the heads' mean attention (B, Q, R, N + 1)."""
         tokens = tokens + self.dropout(self._among(self.norms[0](tokens)))
-        seen, attention = self._look(self.norms[1](tokens), keys, values)
+        seen, attention = self._look(self.norms[1](tokens), film)
         tokens = tokens + self.dropout(seen)
         return tokens + self.dropout(self.think(self.norms[2](tokens))), attention
 
@@ -126,12 +126,10 @@ class Block(nn.Module):
         found = functional.scaled_dot_product_attention(asked, shown, taken)
         return self.mix(found.transpose(-3, -2).flatten(-2))  # type: ignore[no-any-return]
 
-    def _look(self, tokens: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    def _look(self, tokens: Tensor, film: Tensor) -> tuple[Tensor, Tensor]:
         batch, queries, regions, width = tokens.shape
         asked = self._split(self.ask(tokens).flatten(1, 2))
-        to_key, to_value = self.show.weight.chunk(2), self.show.bias.chunk(2)
-        shown = self._split(functional.linear(keys, to_key[0], to_value[0]))
-        taken = self._split(functional.linear(values, to_key[1], to_value[1]))
+        shown, taken = (self._split(part) for part in self.show(film).chunk(2, -1))
         attention = torch.softmax(asked @ shown.transpose(-1, -2) / math.sqrt(width / self.heads), -1)
         found = (attention @ taken).transpose(-3, -2).flatten(-2)
         shape = (batch, queries, regions)
@@ -179,17 +177,16 @@ class RegionNetwork(nn.Module):
         late = functional.interpolate(self.from_late(maps.late), size=size, mode="bilinear")
         joined = self.from_early(maps.early) + late + self.from_places(maps.places / 4.0)
         even = self.even(self.dropout(joined).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-        places = (even + self.mix(functional.gelu(even))).flatten(2).transpose(1, 2)
+        places = (even + self.mix(functional.gelu(even))).flatten(2).transpose(1, 2) + self.where
         return Seen(places, self.from_pooled(self.dropout(maps.pooled)))
 
     def locate(self, seen: Seen, asked: Tensor) -> Located:
         """Text vectors (Q, T), or (B, Q, T) of each film's own -> answers."""
         asked = asked.expand(len(seen.places), *asked.shape[-2:])
         tokens = self.from_text(asked)[:, :, None] + self.tokens_of_region
-        values = torch.cat([seen.places, seen.whole[:, None]], 1)
-        keys = torch.cat([seen.places + self.where, seen.whole[:, None]], 1)
+        film = torch.cat([seen.places, seen.whole[:, None]], 1)
         for block in self.blocks:
-            tokens, attention = block(tokens, keys, values)
+            tokens, attention = block(tokens, film)
         tokens, attention = self.last(tokens), attention[..., :-1] + _TINY
         attention = attention / attention.sum(-1, keepdim=True)
         boxes = self._boxes(tokens, attention)
