@@ -25,7 +25,6 @@ from rag_service.training.corpus import UNKNOWN, Corpus
 FILLED: Final = 0.6
 """Share of its rectangle that a heart fills at least: on JSRT's training films hardly one fills less."""
 _TINY: Final = 1e-6
-_UNMARKED: Final = ("openi", "nih", "cohen")
 
 
 class Targets(NamedTuple):
@@ -42,19 +41,15 @@ class Targets(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Marked:
-    """The training films: with outlines, with rectangles, and with nothing drawn (rows)."""
+    """The training films: with outlines, and with rectangles."""
 
     outlined: Targets
     boxed: Targets
-    unmarked: NDArray[np.int64]
 
     @property
     def sample(self) -> str:
         """What they are, for the record."""
-        return (
-            f"training split: {self.outlined.films} films with outlines, {self.boxed.films} with rectangles, "
-            f"{len(self.unmarked)} with nothing drawn"
-        )
+        return f"training split: {self.outlined.films} films with outlines, {self.boxed.films} with rectangles"
 
 
 def marked(folder: Path, corpus: Corpus, side: int) -> Marked:
@@ -63,8 +58,7 @@ def marked(folder: Path, corpus: Corpus, side: int) -> Marked:
     if not len(outlined):
         raise ValueError(f"{folder.name}/ holds no film with outlines of lungs and heart")
     maps = [outlines.masks(folder / "jsrt" / "masks" / f"{corpus.studies[r]}.png", side) for r in outlined]
-    unmarked = np.concatenate([corpus.rows(Split.TRAIN, source, "frontal") for source in _UNMARKED])
-    return Marked(Targets(outlined, np.stack(maps).astype(np.int8)), _boxed(folder, corpus, side), unmarked)
+    return Marked(Targets(outlined, np.stack(maps).astype(np.int8)), _boxed(folder, corpus, side))
 
 
 def _boxed(folder: Path, corpus: Corpus, side: int) -> Targets:

@@ -1,4 +1,4 @@
-"""What the segmenter is taught: outlines, rectangles of enlarged hearts, its own sure marks; and the limits of the ratio."""
+"""What the segmenter is taught: outlines, and rectangles of enlarged hearts; and the limits of its ratio."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from rag_service.training.segmenter import SegmenterPlan, SegmenterTrainer
 from rag_service.training.structure_targets import Marked, Targets, box_loss, marked, overlap_loss
 
 TINY = SegmenterShape(32, (4, 8))
-PLAN = SegmenterPlan(steps=4, outlined=2, boxed=1, unmarked=2, unmarked_from=2)
+PLAN = SegmenterPlan(steps=4, outlined=2, boxed=1)
 
 
 def thorax() -> NDArray[np.uint8]:
@@ -86,8 +86,7 @@ def test_outlines_and_rectangles_of_training_films_are_gathered(data: Path, corp
     assert (found.boxed.maps[0, :2] == UNKNOWN).all()
     assert found.boxed.maps[0, 2].sum() == 16 * 8
     assert found.boxed.maps[0, 2, 16:24, 8:24].all()
-    assert found.unmarked.tolist() == [4, 2, 3, 6]
-    assert found.sample == "training split: 2 films with outlines, 1 with rectangles, 4 with nothing drawn"
+    assert found.sample == "training split: 2 films with outlines, 1 with rectangles"
 
 
 def test_without_rectangles_outlines_are_enough(data: Path, corpus: Corpus) -> None:
@@ -178,29 +177,6 @@ def test_outlines_move_with_their_film(data: Path, corpus: Corpus, tmp_path: Pat
         assert middles[0] < middles[2] < middles[1]  # never mirrored
 
 
-def test_a_film_that_cannot_be_right_is_marked_nowhere(data: Path, corpus: Corpus, tmp_path: Path) -> None:
-    trainer = SegmenterTrainer(corpus, marked(data, corpus, 32), PLAN, TINY, tmp_path)
-    assert trainer._taught(np.random.default_rng(0)).films == 0
-    trainer.step = PLAN.unmarked_from
-    found = trainer._taught(np.random.default_rng(0))
-    assert found.films == 2
-    assert (found.maps == UNKNOWN).all()  # an untrained network finds no thorax
-
-
-def test_sure_marks_of_a_plausible_film_are_taught(
-    data: Path, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trainer = SegmenterTrainer(corpus, marked(data, corpus, 32), PLAN, TINY, tmp_path)
-    trainer.step = PLAN.unmarked_from
-    bits = thorax()[::16, ::16]
-    logits = torch.stack([torch.from_numpy((bits & bit) > 0).float() * 8 - 4 for bit in (1, 2, 4)])
-    monkeypatch.setattr(trainer, "averaged", lambda films: logits.expand(len(films), -1, -1, -1))
-    maps = trainer._taught(np.random.default_rng(0)).maps
-    assert sorted(np.unique(maps)) == [UNKNOWN, 0, 1]
-    assert maps[0, 0, 12, 8] == 1
-    assert maps[0, 0, 2, 30] == 0
-
-
 def test_limits_lie_where_few_of_either_kind_reach() -> None:
     ratios = np.concatenate([np.linspace(0.5, 0.7, 51), np.linspace(0.3, 0.6, 51), [np.nan, np.nan]])
     label = np.array([1] * 51 + [0] * 51 + [0, 1], np.int8)
@@ -235,7 +211,7 @@ def test_with_enough_calibration_films_the_limits_are_written(
     films = replace(corpus, films=corpus.films[rows], labels=np.zeros((44, 14), np.int8))
     films.labels[:22, FINDINGS.index("Cardiomegaly")] = 1
     kind = {f: getattr(corpus, f)[rows] for f in ("presentation", "source", "split")}
-    monkeypatch.setattr(hearts, "marked", lambda *_: Marked(_none(), _none(), np.zeros(0, np.int64)))
+    monkeypatch.setattr(hearts, "marked", lambda *_: Marked(_none(), _none()))
     monkeypatch.setattr(hearts, "_ratios", lambda _, rows, __: np.linspace(0.4, 0.6, len(rows)))
     monkeypatch.setattr(hearts.SegmenterTrainer, "run", lambda self: self.averaged)
     monkeypatch.setattr("rag_service.training.__main__.build", lambda *_: replace(films, **kind))
