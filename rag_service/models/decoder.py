@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -20,9 +20,9 @@ from rag_service import sealed
 from rag_service.errors import BadWeights
 from rag_service.models.decoder_network import Batch, DecoderNetwork, DecoderShape
 from rag_service.models.decoder_sight import FilmTokens, Sight, load_sight
-from rag_service.models.decoding import Form, generate
-from rag_service.models.vocabulary import ASKED, PAD, PRIOR, SLOTS, Vocabulary
-from rag_service.report.grammar import Phrase, read
+from rag_service.models.decoding import MAX_BOXES, Form, generate
+from rag_service.models.vocabulary import ASKED, PAD, PRIOR, SLOTS, UNSIDED, Vocabulary
+from rag_service.report.grammar import BINS, BinBox, Phrase, read
 
 NAME: Final = "grounded-decoder"
 WEIGHTS_FILE: Final = "decoder.safetensors"
@@ -33,6 +33,13 @@ MAX_ASKED: Final = 24
 MAX_PRIOR: Final = 48
 MAX_EVIDENCE: Final = 24
 """Words (byte pairs) that are read of what was asked, of the earlier report, and of each slot's sentence."""
+OVERLAP: Final = 0.4
+"""IoU with an earlier box of the sentence from which a box says nothing new."""
+_ACROSS: Final[Mapping[Laterality | None, tuple[int, int]]] = {
+    Laterality.RIGHT: (0, 54),
+    Laterality.LEFT: (45, BINS - 1),
+}
+"""The patient's side -> the bins across in which its boxes lie, as `explain.anatomy.side` has it."""
 _TIED: Final = frozenset(f"language.{n}.weight" for n in ("lm_head", "encoder.embed_tokens", "decoder.embed_tokens"))
 """The same tensor as the shared embedding; stored once."""
 
@@ -41,12 +48,13 @@ _TIED: Final = frozenset(f"language.{n}.weight" for n in ("lm_head", "encoder.em
 class Asked:
     """One finding to word: what was decided of it, what was asked and known before, and the sentences of slots 1, 2, ...
 
-    Slots beyond SLOTS are not read. `side` None: not decided.
+    Slots beyond SLOTS are not read. `side` None: no side may be said. `boxes`: where it was found, heaviest first.
     """
 
     finding: str
     polarity: Polarity
     side: Laterality | None = None
+    boxes: tuple[BinBox, ...] = ()
     words: str = ""
     prior: str = ""
     evidence: tuple[str, ...] = ()
@@ -62,8 +70,9 @@ class Sentence:
 
 def word_ids(vocabulary: Vocabulary, asked: Asked) -> tuple[list[int], list[int]]:
     """What is read of a task, and the segment of each word. Whatever the texts spell, only the marks put here are marks."""
-    decided = (asked.finding, asked.polarity, *(() if asked.side is None else (asked.side,)))
-    parts = [[vocabulary.of_value(v) for v in decided]]
+    side = vocabulary.mark(UNSIDED) if asked.side is None else vocabulary.of_value(asked.side)
+    boxes = [i for box in asked.boxes[:MAX_BOXES] for i in vocabulary.of_box(box)]
+    parts = [[vocabulary.of_value(asked.finding), vocabulary.of_value(asked.polarity), side, *boxes]]
     for mark, text, limit in ((ASKED, asked.words, MAX_ASKED), (PRIOR, asked.prior, MAX_PRIOR)):
         words = vocabulary.read(text, limit)
         parts.append([vocabulary.mark(mark), *words] if words else [])
@@ -118,8 +127,15 @@ class Decoder:
             return []
         batch = batch_of(self.vocabulary, [film] * len(asked), asked, [unseen] * len(asked))
         looks = bool(self.network.shape.sees.keys() - unseen)
-        forms = [Form(min(len(a.evidence), SLOTS), looks and a.polarity is not Polarity.NEGATIVE) for a in asked]
+        forms = [form_of(a, looks) for a in asked]
         return [_sentences(each) for each in generate(self.network, self.vocabulary, batch, forms, beams)]
+
+
+def form_of(asked: Asked, looks: bool) -> Form:
+    """What the sentence for a task may hold: boxes where the finding is not denied and the film looked at, on the side decided."""
+    placed = looks and asked.polarity is not Polarity.NEGATIVE
+    left, right = _ACROSS.get(asked.side, (0, BINS - 1))
+    return Form(min(len(asked.evidence), SLOTS), placed, left, right)
 
 
 def _sentences(written: Sequence[tuple[str, float]]) -> tuple[Sentence, ...]:
@@ -127,9 +143,18 @@ def _sentences(written: Sequence[tuple[str, float]]) -> tuple[Sentence, ...]:
     best: dict[str, Sentence] = {}
     for text, score in written:
         phrase = read(text)[0]
-        boxes = None if phrase.boxes is None else tuple(dict.fromkeys(phrase.boxes))
+        boxes = None if phrase.boxes is None else _apart(phrase.boxes)
         best.setdefault(phrase.text, Sentence(replace(phrase, boxes=boxes), score))
     return tuple(best.values())
+
+
+def _apart(boxes: Sequence[BinBox]) -> tuple[BinBox, ...]:
+    """The boxes without those that mostly lie on one before them."""
+    kept: list[BinBox] = []
+    for box in boxes:
+        if all(box.box.iou(k.box) < OVERLAP for k in kept):
+            kept.append(box)
+    return tuple(kept)
 
 
 def save_decoder(

@@ -23,10 +23,12 @@ _NEVER: Final = -1e9
 
 @dataclass(frozen=True)
 class Form:
-    """What one sentence may hold besides words: slots 1 to `slots`, and boxes or none."""
+    """What one sentence may hold besides words: slots 1 to `slots`, and boxes or none, which lie between two bins."""
 
     slots: int
     placed: bool
+    left: int = 0
+    right: int = BINS - 1
 
 
 class SentenceForm:
@@ -62,7 +64,7 @@ class SentenceForm:
             return self._only([*range(last + 1, self._cite + form.slots), self._end])
         if last == self._box_end:
             return self._only(self._closing(form, written.count(self._box)))
-        return self._only(self._in_box(written))
+        return self._only(self._in_box(written, form))
 
     def _after_word(self, written: Sequence[int], form: Form) -> Tensor:
         allowed = self._words.clone() if len(written) < MAX_WORDS else torch.zeros_like(self._words)
@@ -76,15 +78,17 @@ class SentenceForm:
         box = [self._box] if form.placed and boxes < MAX_BOXES else []
         return [*box, *range(self._cite, self._cite + form.slots), self._end]
 
-    def _in_box(self, written: Sequence[int]) -> Sequence[int]:
+    def _in_box(self, written: Sequence[int], form: Form) -> Sequence[int]:
         """The marks that may follow within a box: x_min, y_min, x_max, y_max, the end of the box."""
         corners = written[len(written) - 1 - written[::-1].index(self._box) + 1 :]
         if len(corners) == 4:
             return [self._box_end]
-        first = self._first["xy"[len(corners) % 2]]
+        axis = "xy"[len(corners) % 2]
+        low, high = (form.left, form.right) if axis == "x" else (0, BINS - 1)
+        first = self._first[axis]
         if len(corners) < 2:
-            return range(first, first + BINS - 1)
-        return range(corners[len(corners) - 2] + 1, first + BINS)
+            return range(first + low, first + high)
+        return range(corners[-2] + 1, first + high + 1)
 
     def _mask(self, words: Sequence[bool]) -> Tensor:
         mask = torch.zeros(len(self._vocabulary), dtype=torch.bool)

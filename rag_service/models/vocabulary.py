@@ -13,13 +13,14 @@ from typing import Final
 from tokenizers import Tokenizer
 
 from knowledge_base.findings import FINDINGS, Laterality, Polarity
-from rag_service.report.grammar import BINS
+from rag_service.report.grammar import BINS, BinBox
 
 PAD: Final = "<pad>"
 BEGIN: Final = "<obj>"
 END: Final = "</obj>"
 BOX: Final = "<box>"
 BOX_END: Final = "</box>"
+UNSIDED: Final = "<unsided>"
 ASKED: Final = "<asked>"
 PRIOR: Final = "<prior>"
 SLOTS: Final = 4
@@ -32,7 +33,7 @@ def _marks() -> tuple[str, ...]:
     bins = [f"<{axis}{i}>" for axis in "xy" for i in range(BINS)]
     decided = [f"<{value}>" for value in (*FINDINGS, *Polarity, *Laterality)]
     cites = [f"<cite_{i}>" for i in range(1, SLOTS + 1)]
-    return (PAD, BEGIN, END, BOX, BOX_END, ASKED, PRIOR, *cites, *decided, *bins)
+    return (PAD, BEGIN, END, BOX, BOX_END, UNSIDED, ASKED, PRIOR, *cites, *decided, *bins)
 
 
 MARKS: Final = _marks()
@@ -67,6 +68,11 @@ class Vocabulary:
     def of_value(self, value: str) -> int:
         """The id that stands for a finding, a polarity or a side."""
         return self._marks[f"<{value}>"]
+
+    def of_box(self, box: BinBox) -> list[int]:
+        """The ids of a box in the grammar."""
+        corners = (f"<x{box.x_min}>", f"<y{box.y_min}>", f"<x{box.x_max}>", f"<y{box.y_max}>")
+        return [self._marks[m] for m in (BOX, *corners, BOX_END)]
 
     def read(self, text: str, limit: int) -> list[int]:
         """The first `limit` word ids of a text, line breaks as spaces; none of them is a mark, whatever the text spells."""

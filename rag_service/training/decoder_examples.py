@@ -27,11 +27,11 @@ from rag_service.training.decoder_films import FilmBank
 from rag_service.training.decoder_targets import Target, targets
 from rag_service.training.starter import starter_rows
 
-SIDE_TOLD: Final = 0.6
+BOXES_TOLD: Final = 0.6
 INDICATED: Final = 0.4
 PROMPTED: Final = 0.15
 PRIOR_TOLD: Final = 0.12
-"""How often a task is told the side, the indication, a prompt for the finding, an earlier report."""
+"""How often a task is told the boxes that are known, the indication, a prompt for the finding, an earlier report."""
 FILM_HIDDEN: Final = 0.1
 KIND_HIDDEN: Final = 0.1
 """How often the film is not seen at all, and how often one kind of its tokens is not."""
@@ -128,17 +128,16 @@ def placed(
 def told(
     example: Example, shelf: Shelf, others: Sequence[Example], rng: np.random.Generator
 ) -> tuple[Asked, tuple[int, ...]]:
-    """A task made of an example, and the slots that entail its sentence. The side and all words are told now and then."""
+    """A task made of an example, and the slots that entail its sentence. Boxes and words are told now and then."""
     evidence, slots = drawn_slots(shelf, example.target, example.near, example.study, rng)
-    side = example.target.side if rng.random() < SIDE_TOLD else None
+    boxes = example.boxes if example.boxes and rng.random() < BOXES_TOLD else ()
     prompt = example.target.finding if rng.random() < PROMPTED else ""
     indication = example.indication if rng.random() < INDICATED else ""
     earlier = ""
     if rng.random() < PRIOR_TOLD:
         earlier = (example if rng.random() < 0.5 else others[int(rng.integers(len(others)))]).earlier
-    asked = Asked(
-        example.target.finding, example.target.polarity, side, f"{prompt} {indication}".strip(), earlier, evidence
-    )
+    target, words = example.target, f"{prompt} {indication}".strip()
+    asked = Asked(target.finding, target.polarity, target.side, boxes, words, earlier, evidence)
     return asked, slots
 
 

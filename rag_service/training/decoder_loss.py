@@ -12,8 +12,7 @@ from torch.nn import functional
 from knowledge_base.findings import Polarity
 from rag_service.models.decoder_network import Batch, DecoderNetwork
 from rag_service.models.decoding import MAX_WORDS
-from rag_service.models.vocabulary import BEGIN, BOX, BOX_END, END, PAD, Vocabulary
-from rag_service.report.grammar import BinBox
+from rag_service.models.vocabulary import BEGIN, END, PAD, Vocabulary
 from rag_service.training.decoder_examples import Example
 from rag_service.training.runs import autocast
 
@@ -30,7 +29,7 @@ def sentence_ids(
     to be learned, nothing else is. A film that is not `seen` has no boxes.
     """
     words = vocabulary.read(example.target.text, MAX_WORDS)
-    boxes = [i for b in (example.boxes or ()) if seen for i in box_ids(vocabulary, b)]
+    boxes = [i for b in (example.boxes or ()) if seen for i in vocabulary.of_box(b)]
     rest = [*map(vocabulary.cite, slots), vocabulary.mark(END)]
     if not example.learned:
         blank = UNLEARNED
@@ -39,12 +38,6 @@ def sentence_ids(
     if seen and not boxes and example.target.polarity is not Polarity.NEGATIVE:
         labels[len(words)] = UNLEARNED
     return [*words, *boxes, *rest], labels
-
-
-def box_ids(vocabulary: Vocabulary, box: BinBox) -> list[int]:
-    """A box in the grammar."""
-    corners = (f"<x{box.x_min}>", f"<y{box.y_min}>", f"<x{box.x_max}>", f"<y{box.y_max}>")
-    return [vocabulary.mark(m) for m in (BOX, *corners, BOX_END)]
 
 
 def padded(vocabulary: Vocabulary, rows: Sequence[tuple[Sequence[int], Sequence[int]]]) -> tuple[Tensor, Tensor]:

@@ -9,9 +9,9 @@ from typing import Final
 import numpy as np
 
 from knowledge_base.findings import Polarity
-from rag_service.models.decoder import Asked, batch_of
+from rag_service.models.decoder import Asked, batch_of, form_of
 from rag_service.models.decoder_network import DecoderNetwork
-from rag_service.models.decoding import Form, generate
+from rag_service.models.decoding import generate
 from rag_service.models.vocabulary import SLOTS, Vocabulary
 from rag_service.report.aspects import Verdict
 from rag_service.report.citations import wording_objections
@@ -61,7 +61,7 @@ def write_held(
     slots: int = SLOTS,
     unseen: frozenset[str] = frozenset(),
 ) -> list[Written]:
-    """Greedy sentences for tasks as the service puts them: with the side, and the nearest sentences in `slots` slots."""
+    """Greedy sentences for tasks as the service puts them: with side and boxes, and the nearest sentences in `slots` slots."""
     network.eval()
     looks = bool(network.shape.sees.keys() - unseen)
     found: list[Written] = []
@@ -69,7 +69,7 @@ def write_held(
         some = examples[start : start + _AT_ONCE]
         tasks = [_asked(e, slots) for e in some]
         batch = batch_of(vocabulary, [films.film(e.row) for e in some], tasks, [unseen] * len(some))
-        forms = [Form(len(a.evidence), looks and a.polarity is not Polarity.NEGATIVE) for a in tasks]
+        forms = [form_of(a, looks) for a in tasks]
         texts = [each[0][0] for each in generate(network, vocabulary, batch, forms, 1)]
         found += [Written(a, read(text)[0]) for a, text in zip(tasks, texts, strict=True)]
     return found
@@ -93,7 +93,7 @@ def line(name: str, written: Sequence[Written]) -> str:
 def _asked(example: Example, slots: int) -> Asked:
     target = example.target
     evidence = tuple(s.text for s in example.near[:slots])
-    return Asked(target.finding, target.polarity, target.side, evidence=evidence)
+    return Asked(target.finding, target.polarity, target.side, example.boxes or (), evidence=evidence)
 
 
 def _share(outcomes: Sequence[bool]) -> str:

@@ -10,6 +10,7 @@ from typing import Final
 from rag_service.models.decoder import Asked, Decoder, load_decoder
 from rag_service.models.decoder_sight import MASKS, QUERIES
 from rag_service.models.vocabulary import SLOTS
+from rag_service.report.grammar import BinBox
 from rag_service.report.writing import Candidate, Study, Task
 
 
@@ -73,6 +74,7 @@ class DecoderWriter:
             finding=decision.label,
             polarity=decision.polarity,
             side=decision.laterality,
+            boxes=() if Blind.FILM in self._blind else tuple(BinBox.of(b) for b in decision.boxes or ()),
             words=f"{study.prompt} {study.indication}".strip(),
             prior=study.prior_report,
             evidence=evidence,

@@ -208,7 +208,9 @@ def test_what_a_task_is_told_varies(lessons: Lessons) -> None:
     rng = np.random.default_rng(0)
     example = next(e for e in lessons.train if e.target.side is Laterality.LEFT and e.indication)
     tasks = [told(example, lessons.shelf, lessons.train, rng)[0] for _ in range(200)]
-    assert {a.side for a in tasks} == {None, Laterality.LEFT}
+    assert {a.side for a in tasks} == {Laterality.LEFT}
+    boxed = replace(example, boxes=(BinBox(50, 50, 80, 80),))
+    assert {told(boxed, lessons.shelf, lessons.train, rng)[0].boxes for _ in range(99)} == {(), boxed.boxes}
     assert {a.words for a in tasks} == {"", "Pleural Effusion", "Dyspnea old", "Pleural Effusion Dyspnea old"}
     assert any(a.prior for a in tasks)
     assert not any("small left pleural effusion" in a.prior and a.prior == example.earlier for a in tasks)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from knowledge_base.findings import Laterality, Polarity
 from knowledge_base.records import digest
 from rag_service import sealed
 from rag_service.errors import BadWeights
+from rag_service.explain import anatomy
 from rag_service.models.decoder import (
     LISTING_FILE,
     MAX_EVIDENCE,
@@ -23,11 +25,14 @@ from rag_service.models.decoder import (
     WEIGHTS_FILE,
     Asked,
     Decoder,
+    _sentences,
     batch_of,
+    form_of,
     load_decoder,
     word_ids,
 )
 from rag_service.models.vocabulary import ASKED, PRIOR, SLOTS
+from rag_service.report.grammar import BinBox
 from tests.unit.tiny_decoder import MODEL, VOCABULARY, film_tokens, saved
 
 EFFUSION = Asked("Pleural Effusion", Polarity.POSITIVE, Laterality.LEFT, evidence=("Small effusion.", "An effusion."))
@@ -54,27 +59,29 @@ def decoder(tmp_path: Path) -> Decoder:
 def test_a_task_is_its_decision_then_what_was_asked_then_the_prior_then_the_slots() -> None:
     mark, words = VOCABULARY.mark, VOCABULARY.read
     ids, segments = word_ids(
-        VOCABULARY, Asked(EFFUSION.finding, EFFUSION.polarity, EFFUSION.side, "Left?", "Clear.", ("A.",))
+        VOCABULARY, replace(EFFUSION, boxes=(BinBox(50, 60, 70, 80),), words="Left?", prior="Clear.", evidence=("A.",))
     )
-    decided = [mark("<Pleural Effusion>"), mark("<positive>"), mark("<left>")]
+    box = map(mark, ("<box>", "<x50>", "<y60>", "<x70>", "<y80>", "</box>"))
+    decided = [mark("<Pleural Effusion>"), mark("<positive>"), mark("<left>"), *box]
     assert ids == [
         *decided, mark(ASKED), *words("Left?", 9), mark(PRIOR), *words("Clear.", 9), VOCABULARY.cite(1), *words("A.", 9),
     ]  # fmt: skip
     asked, prior, slot = (len(words(t, 9)) + 1 for t in ("Left?", "Clear.", "A."))
-    assert segments == [0] * 3 + [1] * asked + [2] * prior + [3] * slot
+    assert segments == [0] * 9 + [1] * asked + [2] * prior + [3] * slot
 
 
-def test_a_side_that_was_not_decided_is_not_told() -> None:
-    assert word_ids(VOCABULARY, DENIED)[0] == [VOCABULARY.mark("<Pneumothorax>"), VOCABULARY.mark("<negative>")]
+def test_where_no_side_was_decided_none_is_to_be_said() -> None:
+    mark = VOCABULARY.mark
+    assert word_ids(VOCABULARY, DENIED)[0] == [mark("<Pneumothorax>"), mark("<negative>"), mark("<unsided>")]
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_no_text_becomes_a_mark(text: str) -> None:
-    asked = Asked("Edema", Polarity.NEGATIVE, None, text, text, (text, text))
+    asked = Asked("Edema", Polarity.NEGATIVE, words=text, prior=text, evidence=(text, text))
     marks = [i for i in word_ids(VOCABULARY, asked)[0] if i >= VOCABULARY.words]
     mark = VOCABULARY.mark
     assert marks == [
-        mark("<Edema>"), mark("<negative>"), mark(ASKED), mark(PRIOR), VOCABULARY.cite(1), VOCABULARY.cite(2),
+        mark("<Edema>"), mark("<negative>"), mark("<unsided>"), mark(ASKED), mark(PRIOR), VOCABULARY.cite(1), VOCABULARY.cite(2),
     ]  # fmt: skip
 
 
@@ -83,7 +90,7 @@ def test_what_is_too_long_is_cut_and_slots_too_many_are_left_out() -> None:
     ids, segments = word_ids(VOCABULARY, Asked("Edema", Polarity.NEGATIVE, prior=long, evidence=(long,) * 9))
     assert segments.count(2) == 1 + MAX_PRIOR
     assert [segments.count(3 + s) for s in range(SLOTS)] == [1 + MAX_EVIDENCE] * SLOTS
-    assert len(ids) == len(segments) == 2 + 1 + MAX_PRIOR + SLOTS * (1 + MAX_EVIDENCE)
+    assert len(ids) == len(segments) == 3 + 1 + MAX_PRIOR + SLOTS * (1 + MAX_EVIDENCE)
 
 
 def test_a_batch_shows_each_task_the_place_of_its_own_finding() -> None:
@@ -118,6 +125,25 @@ def test_a_film_that_is_not_looked_at_changes_nothing_and_is_given_no_boxes(deco
     found = [decoder.write(film_tokens(seed), [EFFUSION], unseen=blind) for seed in (0, 1)]
     assert found[0] == found[1]
     assert all(s.phrase.boxes is None for s in found[0][0])
+
+
+def test_boxes_lie_on_the_side_that_was_decided() -> None:
+    right, left = (form_of(replace(EFFUSION, side=side), looks=True) for side in (Laterality.RIGHT, Laterality.LEFT))
+    widest = {side: BinBox(f.left, 10, f.right, 20).box for side, f in (("right", right), ("left", left))}
+    assert {k: anatomy.side(b.x_min, b.x_max).value for k, b in widest.items()} == {"right": "right", "left": "left"}
+    anywhere = (0, 99)
+    for side in (None, Laterality.BILATERAL):
+        form = form_of(replace(EFFUSION, side=side), looks=True)
+        assert (form.left, form.right, form.placed, form.slots) == (*anywhere, True, 2)
+    assert not form_of(EFFUSION, looks=False).placed
+    assert not form_of(DENIED, looks=True).placed
+
+
+def test_a_box_on_top_of_another_says_nothing_new() -> None:
+    text = "<obj>a<box><x1><y1><x50><y50></box><box><x2><y2><x50><y50></box><box><x60><y60><x70><y70></box></obj>"
+    (sentence,) = _sentences([(text, -0.5), ("<obj>a</obj>", -0.7)])
+    assert sentence.phrase.boxes == (BinBox(1, 1, 50, 50), BinBox(60, 60, 70, 70))
+    assert sentence.score == -0.5
 
 
 def test_greedy_gives_one_sentence(decoder: Decoder) -> None:

@@ -110,6 +110,11 @@ def test_what_may_follow_what() -> None:
     assert following(heart, mark(BOX), mark("<x97>")) == {mark(f"<y{i}>") for i in range(99)}
     assert following(heart, mark(BOX), mark("<x97>"), mark("<y3>")) == {mark("<x98>"), mark("<x99>")}
     assert following(heart, mark(BOX), mark("<x97>"), mark("<y98>"), mark("<x99>")) == {mark("<y99>")}
+    left = Form(2, True, left=45)
+    assert following(heart, mark(BOX), form=left) == {mark(f"<x{i}>") for i in range(45, 99)}
+    right = Form(2, True, right=54)
+    assert following(heart, mark(BOX), form=right) == {mark(f"<x{i}>") for i in range(54)}
+    assert following(heart, mark(BOX), mark("<x52>"), mark("<y3>"), form=right) == {mark("<x53>"), mark("<x54>")}
     box = (mark(BOX), mark("<x1>"), mark("<y1>"), mark("<x2>"), mark("<y2>"), mark(BOX_END))
     assert following(heart, *box[:-1]) == {mark(BOX_END)}
     assert following(heart, *box) == ends
