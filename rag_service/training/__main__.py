@@ -132,7 +132,8 @@ def _decoder(options: argparse.Namespace) -> int:
     seed = plan.seed if options.seed is None else options.seed
     plan = replace(plan, steps=options.steps or plan.steps, seed=seed)
     folder = _folder(options, "decoder", plan.seed)
-    print(*make_decoder(options.data, options.out, _corpus(options), plan, folder, options.version), sep="\n")
+    corpus = _corpus(options)
+    print(*make_decoder(options.data, options.out, corpus, plan, folder, options.version, options.initial), sep="\n")
     return 0
 
 

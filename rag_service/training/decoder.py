@@ -10,7 +10,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,6 +51,7 @@ CHECKPOINT: Final = "decoder.pt"
 LOG: Final = "decoder.jsonl"
 WORDS: Final = 2500
 """Byte-pair codes."""
+LATER_LEG: Final = 0.5
 MEASURED: Final = 600
 """Calibration tasks that are written for the figures."""
 _SAVED_EVERY: Final = 100
@@ -119,6 +120,16 @@ class DecoderTrainer:
         )
         self._chances = _chances(lessons.train, plan.evening)
         self._signature = digest([asdict(plan), asdict(shape), vocabulary.bpe, lessons.sample])
+
+    def start_from(self, checkpoint: Path) -> None:
+        """Begin with the weights of an earlier leg; kinds of film token that it did not see begin afresh.
+
+        FileNotFoundError when there is none, RuntimeError when it is of another shape or other words.
+        """
+        state = load_checkpoint(checkpoint)
+        if state is None:
+            raise FileNotFoundError(checkpoint.name)
+        self.network.load_state_dict(state["network"], strict=False)
 
     def run(self) -> float:
         """Train to the end of the plan, from the checkpoint where there is one; the loss by word on held-back tasks."""
@@ -194,18 +205,25 @@ def some_of(examples: Sequence[Example], count: int, seed: int) -> list[Example]
     return [examples[i] for i in chosen.tolist()]
 
 
-def make_decoder(data: Path, folder: Path, corpus: Corpus, plan: DecoderPlan, work: Path, version: str) -> list[str]:
+def make_decoder(
+    data: Path, folder: Path, corpus: Corpus, plan: DecoderPlan, work: Path, version: str, initial: Path | None = None
+) -> list[str]:
     """Train for the film model in `folder`, from the checkpoint in `work` if there is one; write it there; lines on how it writes.
 
-    It looks with the region queries and the segmenter that the folder has.
+    It looks with the region queries and the segmenter that the folder has. `initial` is the checkpoint of an earlier leg, from
+    which it goes on at LATER_LEG times the rate.
     """
     encoder = load_encoder(folder)
     model = encoder.record.id
     sight = load_sight(folder, model, (QUERIES, MASKS))
     lessons = gather(corpus, data, folder, encoder, sight, work.parent / "cache")
+    if initial is not None:
+        plan = replace(plan, learning_rate=plan.learning_rate * LATER_LEG)
     trainer = DecoderTrainer(lessons, plan, work, vocabulary_of(lessons))
+    if initial is not None:
+        trainer.start_from(initial)
     held = trainer.run()
-    about = {"version": version, "sample": f"{lessons.sample}; seed {plan.seed}, {plan.steps} steps"}
+    about = {"version": version, "sample": f"{lessons.sample}; seed {plan.seed}, {plan.steps} steps in the last leg"}
     save_decoder(folder, model, trainer.vocabulary, trainer.network.eval(), sight, about)
     return [lessons.sample, f"loss by word on calibration tasks {held:.3f}", *_figures(trainer)]
 

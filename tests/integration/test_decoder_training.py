@@ -135,6 +135,22 @@ def test_the_command_trains_and_the_service_loads_what_it_wrote(
     assert [entry["step"] for entry in log] == [2]
 
 
+def test_a_second_leg_goes_on_from_the_weights_of_the_first(
+    data: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, options = tmp_path / "work", ["--data", str(data), "--out", str(model), "--steps", "1"]
+    assert training.main(["decoder", *options, "--work", str(work), "--seed", "3"]) == 0
+    first = work / "decoder-3" / command.CHECKPOINT
+    begun: list[torch.Tensor] = []
+    monkeypatch.setattr(
+        DecoderTrainer, "_step", lambda self, _: begun.append(self.network.segments.weight.clone()) or 0.0
+    )
+    assert training.main(["decoder", *options, "--work", str(work), "--seed", "4", "--initial", str(first)]) == 0
+    assert torch.equal(begun[0], torch.load(first, weights_only=True)["network"]["segments.weight"])
+    with pytest.raises(FileNotFoundError, match="nothing"):
+        training.main(["decoder", *options, "--work", str(work), "--seed", "5", "--initial", str(tmp_path / "nothing")])
+
+
 def test_it_learns_from_training_studies_and_is_measured_on_others(lessons: Lessons) -> None:
     assert {split_of("openi", e.study) for e in lessons.train if e.study.startswith("CXR")} == {Split.TRAIN}
     assert {split_of("openi", e.study) for e in lessons.held} == {Split.CALIBRATION}
