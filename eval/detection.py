@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,41 +16,55 @@ OVERLAPS: Final = tuple(round(0.1 * i, 1) for i in range(1, 8))
 RECALLS: Final = np.linspace(0.0, 1.0, 101)
 
 
-@dataclass(frozen=True)
-class Detection:
-    """A box on a film, and how surely the finding lies there; scores of different films are compared."""
+@dataclass(frozen=True, eq=False)
+class FilmHits:
+    """One finding on one film: `scores` (k,) of the boxes found, surest first; `hits` (7, k) which of them find a reader's box at
+    each of OVERLAPS; `drawn` how many boxes the readers drew."""
 
-    film: str
-    box: Box
-    score: float
+    scores: NDArray[np.float64]
+    hits: NDArray[np.bool_]
+    drawn: int
 
 
-def average_precision(found: Sequence[Detection], truth: Mapping[str, Sequence[Box]], overlap: float) -> float | None:
-    """Mean over 101 recalls of the best precision at that recall or above; None without a true box.
+def film_hits(found: Sequence[Box], presence: float, truth: Sequence[Box]) -> FilmHits:
+    """Boxes found on a film, each as sure as `presence` times its weight, against those drawn.
 
-    Surest first, a box takes the true box that it overlaps most if none took it before and their IoU is `overlap` or more; what
-    takes none is a false alarm.
+    Surest first, a box takes the drawn box that it overlaps most if none took it before; what takes none is a false alarm.
     """
-    total = sum(len(boxes) for boxes in truth.values())
-    if not total:
+    order = sorted(found, key=lambda b: -b.weight)
+    overlaps = np.array([[b.iou(t) for t in truth] for b in order]).reshape(len(order), len(truth))
+    hits = np.stack([_taken(overlaps, least) for least in OVERLAPS])
+    return FilmHits(np.array([presence * b.weight for b in order]), hits, len(truth))
+
+
+def _taken(overlaps: NDArray[np.float64], least: float) -> NDArray[np.bool_]:
+    """(k,): which found boxes take a drawn one, from IoUs (k, t)."""
+    hits = np.zeros(len(overlaps), np.bool_)
+    if not overlaps.shape[1]:
+        return hits
+    gone: set[int] = set()
+    for i, row in enumerate(overlaps):
+        best = int(row.argmax())
+        hits[i] = row[best] >= least and best not in gone
+        if hits[i]:
+            gone.add(best)
+    return hits
+
+
+def average_precisions(films: Sequence[FilmHits]) -> NDArray[np.float64] | None:
+    """(7,) of one finding at each of OVERLAPS: the mean over 101 recalls of the best precision at that recall or above; None
+    without a drawn box."""
+    drawn = sum(f.drawn for f in films)
+    if not drawn:
         return None
-    order = sorted(found, key=lambda d: -d.score)
-    hits = np.cumsum(_hits(order, truth, overlap))
-    if not len(hits):
-        return 0.0
-    precision = np.maximum.accumulate((hits / np.arange(1, len(hits) + 1))[::-1])[::-1]
-    at = np.searchsorted(hits / total, RECALLS - 1e-9)
-    return float(np.append(precision, 0.0)[at].mean())
+    scores = np.concatenate([f.scores for f in films])
+    order = np.argsort(-scores, kind="stable")
+    hits = np.concatenate([f.hits for f in films], 1)[:, order]
+    return np.array([_precision(row, drawn) for row in hits])
 
 
-def _hits(found: Sequence[Detection], truth: Mapping[str, Sequence[Box]], overlap: float) -> NDArray[np.bool_]:
-    taken: set[tuple[str, int]] = set()
-    hits = []
-    for detection in found:
-        overlaps = [detection.box.iou(t) for t in truth.get(detection.film, ())]
-        best = int(np.argmax(overlaps)) if overlaps else -1
-        hit = best >= 0 and overlaps[best] >= overlap and (detection.film, best) not in taken
-        if hit:
-            taken.add((detection.film, best))
-        hits.append(hit)
-    return np.array(hits, np.bool_)
+def _precision(hits: NDArray[np.bool_], drawn: int) -> float:
+    found = np.cumsum(hits)
+    precision = found / np.arange(1, len(hits) + 1)
+    best = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
+    return float(best[np.searchsorted(found / drawn, RECALLS - 1e-9)].mean())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
@@ -15,9 +16,10 @@ from rag_service.calibration import Calibration, Reliability
 from rag_service.explain.boxes import boxes
 from rag_service.explain.places import place_maps
 from rag_service.gate import Gate
-from rag_service.imaging.film import Film
+from rag_service.imaging.film import Box, Film
 from rag_service.models.concepts import Concept, SparseConcepts
 from rag_service.models.encoder import FilmEncoder, FilmReading
+from rag_service.models.region_queries import RegionQueries
 from rag_service.models.segmenter import Segmenter
 from rag_service.models.structures import StructureMasks
 from rag_service.relevance import RelevanceGate
@@ -36,8 +38,8 @@ BETWEEN: Final = "between_operating_points"
 
 @dataclass(frozen=True, eq=False)
 class Reader:
-    """Encoder, calibration, gate, and the fusion of views, the concepts, the relevance gate of evidence and the segmenter with the
-    limits of its cardiothoracic ratio where the model folder has them.
+    """Encoder, calibration, gate, and the fusion of views, the concepts, the relevance gate of evidence, the segmenter with the
+    limits of its cardiothoracic ratio, and the region queries where the model folder has them.
     """
 
     encoder: FilmEncoder
@@ -48,6 +50,7 @@ class Reader:
     relevance: RelevanceGate | None = None
     segmenter: Segmenter | None = None
     ratio_limits: RatioLimits | None = None
+    queries: RegionQueries | None = None
 
     @cached_property
     def thresholds_digest(self) -> str:
@@ -75,11 +78,22 @@ class Reader:
         radius = float(reading.box.radius.mean())
         decided = {f: self._undecided(f, i, reading, radius) for i, f in enumerate(FINDINGS)}
         shown = [f for f, d in decided.items() if d.present and f != NO_FINDING]
-        if reading.places is not None:
-            for finding, places in zip(shown, place_maps(reading.places, shown), strict=True):
-                decided[finding] = replace(decided[finding], boxes=boxes(places, finding))
+        for finding, found in self.boxes(reading, shown).items():
+            decided[finding] = replace(decided[finding], boxes=found)
         assert set(decided) == set(self.calibration.findings)  # noqa: S101  (both cover the 14 findings)
         return decided
+
+    def boxes(self, reading: FilmReading, findings: Sequence[str]) -> dict[str, tuple[Box, ...] | None]:
+        """Where findings lie: the place maps' boxes, joined with the region queries' where there are any; None for a finding that
+        has no place. Empty where the model draws no maps.
+        """
+        if reading.places is None:
+            return {}
+        found = {f: boxes(m, f) for f, m in zip(findings, place_maps(reading.places, findings), strict=True)}
+        if self.queries is None or not found:
+            return found
+        answers = self.queries.found(reading)
+        return {f: b if b is None else self.queries.joined(b, answers[f]) for f, b in found.items()}
 
     def _undecided(self, finding: str, index: int, reading: FilmReading, radius: float) -> Decision:
         """What the calibrated heads say of a finding, before its place is known."""

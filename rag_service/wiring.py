@@ -40,6 +40,7 @@ from rag_service.memory import Memory, store_errors
 from rag_service.models import text
 from rag_service.models.concepts import load_concepts
 from rag_service.models.encoder import FilmEncoder, load_encoder
+from rag_service.models.region_queries import load_region_queries
 from rag_service.models.segmenter import load_segmenter
 from rag_service.models.text import TextEncoder, load_text_encoder
 from rag_service.reader import Reader
@@ -118,7 +119,8 @@ def build_reader(settings: Settings) -> Reader:
     concepts, relevance = load_concepts(folder, encoder.record.id), load_relevance(folder, encoder.record.id)
     segmenter = load_segmenter(folder)
     limits = None if segmenter is None else load_limits(folder, segmenter.record.id)
-    return Reader(encoder, calibration, gate, views, concepts, relevance, segmenter, limits)
+    queries = load_region_queries(folder, encoder.record.id)
+    return Reader(encoder, calibration, gate, views, concepts, relevance, segmenter, limits, queries)
 
 
 def build_memory(

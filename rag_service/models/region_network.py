@@ -26,6 +26,8 @@ STRUCTURES: Final = ("cardiac", "left lung", "right lung", "mediastinum", "diaph
 QUERIES: Final = (*FINDINGS, *STRUCTURES)
 """What is always asked of a film; sides are the patient's."""
 TOKENS: Final = 1 + len(QUERIES)
+SHUT: Final = 0.1
+"""The gate never shuts out the whole film or the queries altogether: free to, it learnt to do without the queries."""
 _TINY: Final = 1e-4
 
 
@@ -201,16 +203,20 @@ class RegionNetwork(nn.Module):
         return self.out(pool(seen.places, boxes, self.shape.side))  # type: ignore[no-any-return]
 
     def gated(self, seen: Seen, known: Tensor) -> Tensor:
-        """g (B, 1): how much the whole film counts against `known` (B, 20, W), the features of QUERIES."""
-        return torch.sigmoid(self.gate(torch.cat([seen.whole, known.mean(1)], -1)))
+        """g (B, 1) in (SHUT, 1 - SHUT): how much the whole film counts against `known` (B, 20, W), the features of QUERIES."""
+        found = torch.sigmoid(self.gate(torch.cat([seen.whole, known.mean(1)], -1)))
+        return SHUT + (1 - 2 * SHUT) * found
 
     def present(self, seen: Seen, gate: Tensor, features: Tensor, asked: Tensor) -> Tensor:
         """Logits (B, Q) that what was asked, (Q, T) or (B, Q, T), is there: by what the query saw, and by the whole film."""
         asked = asked.expand(len(features), *asked.shape[-2:])
         likeness: Tensor = (self.of_whole(asked) * (gate * seen.whole)[:, None]).sum(-1) / math.sqrt(self.shape.width)
-        local: Tensor = self.presence((1 - gate)[:, None] * features)
-        logits: Tensor = local[..., 0] + likeness
-        return logits
+        return self.local((1 - gate)[:, None] * features) + likeness
+
+    def local(self, features: Tensor) -> Tensor:
+        """Logits (B, Q) by what the queries saw alone; asked for in training, so that the features carry the answer."""
+        logits: Tensor = self.presence(features)
+        return logits[..., 0]
 
     def tokens(self, seen: Seen, known: Tensor) -> Tensor:
         """Visual tokens (B, 21, W) for a decoder: the gated film as a whole, then the gated features of QUERIES."""

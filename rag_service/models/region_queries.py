@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -22,6 +22,7 @@ from knowledge_base.records import digest
 from rag_service import sealed
 from rag_service.errors import BadWeights
 from rag_service.imaging.film import Box
+from rag_service.models.box_fusion import BoxChoice, fused
 from rag_service.models.encoder import FilmReading
 from rag_service.models.region_network import (
     QUERIES,
@@ -77,11 +78,14 @@ class RegionAnswer:
 
 @dataclass(frozen=True, eq=False)
 class RegionQueries:
-    """The network made for the film model `model`. `digest` is the listing's; `temperature` divides the presence logits."""
+    """The network made for the film model `model`. `temperature` divides the presence logits; `choice` is how its boxes and those
+    of the place maps become one set; `digest` is the listing's.
+    """
 
     model: str
     network: RegionNetwork
     temperature: float
+    choice: BoxChoice
     digest: str
 
     @property
@@ -96,6 +100,10 @@ class RegionQueries:
     def found(self, reading: FilmReading) -> dict[str, RegionAnswer]:
         """The answers to all of QUERIES."""
         return dict(zip(QUERIES, self.ask(reading, self.network.known.detach().numpy()), strict=True))
+
+    def joined(self, places: Sequence[Box], answer: RegionAnswer) -> tuple[Box, ...]:
+        """The boxes of a finding's place map and of its query as one set, heaviest first."""
+        return fused(places, answer.boxes, self.choice)
 
     @torch.inference_mode()
     def ask(self, reading: FilmReading, vectors: Floats) -> list[RegionAnswer]:
@@ -183,7 +191,9 @@ def _centred(box: Box) -> tuple[float, float, float, float]:
     return (box.x_min + box.x_max) / 2, (box.y_min + box.y_max) / 2, box.x_max - box.x_min, box.y_max - box.y_min
 
 
-def save_region_queries(folder: Path, model: str, network: RegionNetwork, temperature: float, sample: str) -> None:
+def save_region_queries(
+    folder: Path, model: str, network: RegionNetwork, temperature: float, choice: BoxChoice, sample: str
+) -> None:
     """Write the weights (float16) and the sealed listing that carries their digest. `sample` says what they were trained on."""
     path = folder / WEIGHTS_FILE
     save_file({k: v.half().contiguous() for k, v in network.state_dict().items()}, path)
@@ -193,6 +203,7 @@ def save_region_queries(folder: Path, model: str, network: RegionNetwork, temper
         "shape": network.shape.to_json(),
         "queries": list(QUERIES),
         "temperature": temperature,
+        "boxes": asdict(choice),
         "sample": sample,
     }
     sealed.write(folder / LISTING_FILE, listing)
@@ -223,9 +234,9 @@ def _built(listing: dict[str, Any], content: bytes) -> RegionQueries:
     try:
         network = RegionNetwork(QueryShape(**listing["shape"]))
         network.load_state_dict({k: v.float() for k, v in load(content).items()})
-        temperature = float(listing["temperature"])
+        temperature, choice = float(listing["temperature"]), BoxChoice(**listing["boxes"])
     except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise BadWeights(f"{LISTING_FILE} and {WEIGHTS_FILE} do not fit each other; {REMEDY}") from error
     if not all(bool(torch.isfinite(t).all()) for t in network.state_dict().values()) or not temperature > 0:
         raise BadWeights(f"{WEIGHTS_FILE} holds numbers that are not finite; {REMEDY}")
-    return RegionQueries(listing["model"], network.eval(), temperature, digest(listing))
+    return RegionQueries(listing["model"], network.eval(), temperature, choice, digest(listing))

@@ -31,7 +31,7 @@ def corners(boxes: Tensor) -> Tensor:
 def distance(found: Tensor, drawn: Tensor) -> Tensor:
     """5 L1 + 2 (1 - GIoU) of boxes (n, 4) and (n, 4) as centre and size, (n,)."""
     torchvision_ops.declare()
-    from torchvision.ops import generalized_box_iou_loss
+    from torchvision.ops import generalized_box_iou_loss  # type: ignore[import-untyped]
 
     apart = (found - drawn).abs().sum(-1)
     return L1 * apart + GIOU * generalized_box_iou_loss(corners(found), corners(drawn))  # type: ignore[no-any-return]

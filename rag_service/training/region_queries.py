@@ -30,7 +30,15 @@ from rag_service.training.runs import autocast
 SIDE_MARGIN: Final = 0.04
 """How far past the middle the boxes of a side are to lie."""
 SIDED_STRUCTURES: Final = ("left lung", "right lung")
-_WEIGHTS: Final = {"boxes": 1.0, "weights": 2.0, "presence": 1.0, "extra": 0.5, "sides": 4.0, "named": 0.2}
+_WEIGHTS: Final = {
+    "boxes": 1.0,
+    "weights": 2.0,
+    "presence": 1.0,
+    "extra": 0.5,
+    "local": 0.5,
+    "sides": 4.0,
+    "named": 0.2,
+}
 """What each loss counts for."""
 
 
@@ -39,7 +47,7 @@ class QueryPlan:
     """How region queries are trained: `drawn`, `structures` and `others` films in a batch, `extra` concepts asked of each."""
 
     seed: int = 7
-    steps: int = 2000
+    steps: int = 1800
     drawn: int = 14
     structures: int = 4
     others: int = 18
@@ -139,10 +147,12 @@ class QueryTrainer:
             located = network.locate(seen, queries)
             gate = network.gated(seen, located.features[:, : len(QUERIES)])
             logits = network.present(seen, gate, located.features, queries).float()
+            local = network.local(located.features).float()
         wanted, cut = self._wanted(rows, asked), len(QUERIES)
         return {
             "presence": losses.masked_bce(logits[:, :cut], wanted[:, :cut]),
             "extra": losses.masked_bce(logits[:, cut:], wanted[:, cut:]),
+            "local": losses.masked_bce(local, wanted),
             **self._placed(rows, asked, seen, located),
         }
 
