@@ -32,8 +32,6 @@ from rag_service.models.structures import StructureMasks
 NAME: Final = "thorax-unet"
 RECORD_FILE: Final = "segmenter.json"
 WEIGHTS_FILE: Final = "segmenter.safetensors"
-GROUPS: Final = 4
-"""Of channels, each normalised within its own film: no film is read by the contrast of others."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ class Block(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(before, after, 3, padding=1, bias=False)
         self.second = nn.Conv2d(after, after, 3, padding=1, bias=False)
-        self.norm_first, self.norm_second = nn.GroupNorm(GROUPS, after), nn.GroupNorm(GROUPS, after)
+        self.norm_first, self.norm_second = nn.BatchNorm2d(after), nn.BatchNorm2d(after)
         self.around = nn.Conv2d(before, after, 1, bias=False) if before != after else nn.Identity()
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -68,7 +66,7 @@ class SegmenterNetwork(nn.Module):
         self.shape = shape
         widths = shape.widths
         self.stem = nn.Sequential(
-            nn.Conv2d(1, widths[0], 5, stride=2, padding=2, bias=False), nn.GroupNorm(GROUPS, widths[0]), nn.ReLU()
+            nn.Conv2d(1, widths[0], 5, stride=2, padding=2, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()
         )
         self.down = nn.ModuleList([Block(a, b) for a, b in pairwise((widths[0], *widths))])
         upwards = tuple(reversed(widths))

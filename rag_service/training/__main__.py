@@ -118,7 +118,7 @@ def _segmenter(options: argparse.Namespace) -> int:
     seed = plan.seed if options.seed is None else options.seed
     plan = replace(plan, steps=options.steps or plan.steps, seed=seed)
     folder = _folder(options, "segmenter", plan.seed)
-    segmenter, limits = make_segmenter(options.data, corpus, plan, folder, options.version, options.out)
+    segmenter, limits = make_segmenter(options.data, corpus, options.out, plan, folder, options.version)
     print(f"{segmenter.record.id}  {segmenter.record.sample}")
     if limits is None:
         print("too few calibration films to choose limits of the cardiothoracic ratio: it contradicts nothing")

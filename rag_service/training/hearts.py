@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from knowledge_base.findings import FINDINGS
 from rag_service.datasets.films import Split
+from rag_service.models.encoder import load_encoder
 from rag_service.models.segmenter import Segmenter, SegmenterShape
 from rag_service.report.cardiothoracic import FILE, FINDING, RatioLimits, cardiothoracic_ratio
 from rag_service.training.corpus import UNKNOWN, Corpus
@@ -25,14 +26,15 @@ BATCH: Final = 32
 
 
 def make_segmenter(
-    data: Path, corpus: Corpus, plan: SegmenterPlan, folder: Path, version: str, out: Path
+    data: Path, corpus: Corpus, out: Path, plan: SegmenterPlan, folder: Path, version: str
 ) -> tuple[Segmenter, RatioLimits | None]:
-    """Train in `folder`, write the segmenter and its limits to `out`; without limits where calibration films are too few.
+    """Train in `folder` and write the segmenter and its limits to `out`, beside the film model there; without limits where
+    calibration films are too few.
 
     ValueError when no training film has outlines.
     """
     shape = SegmenterShape()
-    films = marked(data, corpus, shape.side)
+    films = marked(data, corpus, load_encoder(out), shape.side)
     network = SegmenterTrainer(corpus, films, plan, shape, folder).run()
     segmenter = save_segmenter(network, films.sample, version, out)
     limits = choose_limits(corpus, segmenter)

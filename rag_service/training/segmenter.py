@@ -42,11 +42,10 @@ from rag_service.training.structure_targets import Marked, Targets, box_loss, ov
 
 CHECKPOINT: Final = "checkpoint.pt"
 TERMS: Final = (
-    "Research use only; not a medical device. Trained on JSRT (research, cite Shiraishi 2000; masks van Ginneken 2006) and NIH "
-    "ChestX-ray14 (free use, attribute the NIH Clinical Center)."
+    "Research use only; not a medical device. Trained on JSRT (research, cite Shiraishi 2000; masks van Ginneken 2006), NIH "
+    "ChestX-ray14 (free use, attribute the NIH Clinical Center), Open-i (CC BY-NC-ND 4.0) and the Cohen COVID collection (per "
+    "image, mostly NC)."
 )
-
-
 STRONG: Final = augment.Strength(
     rotation_degrees=10.0, zoom=0.40, aspect=0.70, shift=0.12, log_gamma=0.6, window=0.25, noise=0.06
 )
@@ -57,20 +56,22 @@ STRONG: Final = augment.Strength(
 class SegmenterPlan:
     """How the segmenter is trained.
 
-    `outlined` and `boxed` films in a batch; `bend` and `shade`: how far places move, and how far the logarithm of gamma varies
-    over a film.
+    `outlined`, `boxed` and `sketched` films in a batch; `bend` and `shade`: how far places move, and how far the logarithm of
+    gamma varies over a film.
     """
 
     seed: int = 7
-    steps: int = 1500
-    outlined: int = 12
+    steps: int = 1300
+    outlined: int = 9
     boxed: int = 3
+    sketched: int = 7
     learning_rate: float = 3e-3
     weight_decay: float = 0.01
     average: float = 0.99
     bend: float = 0.05
     shade: float = 0.35
     box_weight: float = 0.2
+    sketch_weight: float = 0.3
     strength: augment.Strength = STRONG
 
     def rate(self, step: int) -> float:
@@ -107,20 +108,28 @@ class SegmenterTrainer:
     def _advance(self) -> float:
         plan, rng = self.plan, np.random.default_rng((self.plan.seed, self.step))
         generator = torch.Generator().manual_seed(plan.seed * 1_000_003 + self.step)
-        outlined, boxed = (
-            _some(t, n, rng) for t, n in ((self.films.outlined, plan.outlined), (self.films.boxed, plan.boxed))
+        films = self.films
+        outlined, boxed, sketched = (
+            _some(targets, count, rng)
+            for targets, count in (
+                (films.outlined, plan.outlined),
+                (films.boxed, plan.boxed),
+                (films.sketched, plan.sketched),
+            )
         )
         shown = self._shown(outlined, plan.strength, plan.bend, generator)
         upright = augment.Strength(**{**asdict(plan.strength), "rotation_degrees": 0.0})
         framed = self._shown(boxed, upright, 0.0, generator)
+        coarse = self._shown(sketched, plan.strength, plan.bend, generator)
         for group in self.optimiser.param_groups:
             group["lr"] = plan.rate(self.step)
         self.network.train()
-        films = torch.cat([shown[0], framed[0]]).contiguous(memory_format=torch.channels_last)
-        with autocast(films.device):
-            logits = self.network(films)
-        parts = logits.float().split([len(shown[0]), len(framed[0])])
+        batch = torch.cat([shown[0], framed[0], coarse[0]]).contiguous(memory_format=torch.channels_last)
+        with autocast(batch.device):
+            logits = self.network(batch)
+        parts = logits.float().split([len(part[0]) for part in (shown, framed, coarse)])
         loss = overlap_loss(parts[0], shown[1]) + plan.box_weight * box_loss(parts[1], framed[1])
+        loss = loss + plan.sketch_weight * overlap_loss(parts[2], coarse[1])
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)

@@ -2,7 +2,9 @@
 
 Outlines are known of few films and of one collection (JSRT), whose hearts are of usual size. Beside them count the rectangles that
 readers of NIH ChestX-ray14 drew around enlarged hearts: a heart must reach to the edges of its rectangle and no further (the
-projection term of BoxInst, Tian et al., CVPR 2021), and fill it as hearts do.
+projection term of BoxInst, Tian et al., CVPR 2021), and fill it as hearts do. On films of many scanners the place maps of the film
+network sketch where the structures lie and where they do not: coarse, but drawn by a network that has seen thousands of films;
+what lies between is not taught.
 """
 
 from __future__ import annotations
@@ -16,15 +18,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
+from tqdm import trange
 
 from rag_service.datasets import nih, outlines
 from rag_service.datasets.films import Split
+from rag_service.models.encoder import FilmEncoder
 from rag_service.models.network import ANATOMY
 from rag_service.training.corpus import UNKNOWN, Corpus
 
 FILLED: Final = 0.6
 """Share of its rectangle that a heart fills at least: on JSRT's training films hardly one fills less."""
+SKETCHED: Final = 900
+"""Films that are sketched, drawn evenly from all that may be."""
+PRESENT, ABSENT = 0.6, 0.03
+"""Chances on the place maps from which on, and up to which, a sketch says what lies there."""
 _TINY: Final = 1e-6
+_BATCH: Final = 32
+_SOURCES: Final = ("openi", "nih", "cohen")
 
 
 class Targets(NamedTuple):
@@ -41,24 +51,32 @@ class Targets(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Marked:
-    """The training films: with outlines, and with rectangles."""
+    """The training films: with outlines, with rectangles, and with sketches."""
 
     outlined: Targets
     boxed: Targets
+    sketched: Targets
 
     @property
     def sample(self) -> str:
         """What they are, for the record."""
-        return f"training split: {self.outlined.films} films with outlines, {self.boxed.films} with rectangles"
+        return (
+            f"training split: {self.outlined.films} films with outlines, {self.boxed.films} with rectangles, "
+            f"{self.sketched.films} sketched by the film network"
+        )
 
 
-def marked(folder: Path, corpus: Corpus, side: int) -> Marked:
-    """The training split's films; ValueError when none has outlines."""
+def marked(folder: Path, corpus: Corpus, encoder: FilmEncoder, side: int) -> Marked:
+    """The training split's films; ValueError when none has outlines. A film model that draws no places sketches nothing."""
     outlined = corpus.rows(Split.TRAIN, "jsrt")
     if not len(outlined):
         raise ValueError(f"{folder.name}/ holds no film with outlines of lungs and heart")
     maps = [outlines.masks(folder / "jsrt" / "masks" / f"{corpus.studies[r]}.png", side) for r in outlined]
-    return Marked(Targets(outlined, np.stack(maps).astype(np.int8)), _boxed(folder, corpus, side))
+    return Marked(
+        Targets(outlined, np.stack(maps).astype(np.int8)),
+        _boxed(folder, corpus, side),
+        _sketched(corpus, encoder, side),
+    )
 
 
 def _boxed(folder: Path, corpus: Corpus, side: int) -> Targets:
@@ -73,6 +91,25 @@ def _boxed(folder: Path, corpus: Corpus, side: int) -> Targets:
     films = sorted(drawn)
     stacked = np.stack([drawn[r] for r in films]) if films else np.zeros((0, len(ANATOMY), side, side), np.int8)
     return Targets(np.array(films, np.int64), stacked)
+
+
+def _sketched(corpus: Corpus, encoder: FilmEncoder, side: int) -> Targets:
+    """Frontal films as the film network's place maps have them."""
+    rows = np.concatenate([corpus.rows(Split.TRAIN, source, "frontal") for source in _SOURCES])
+    rows = rows[:: max(len(rows) // SKETCHED, 1)]
+    found = []
+    for start in trange(0, len(rows), _BATCH, desc="sketching", unit="batch"):
+        readings = encoder.read_stored(np.asarray(corpus.films[rows[start : start + _BATCH]]))
+        found += [_sketch(r.places[-len(ANATOMY) :], side) for r in readings if r.places is not None]
+    if not found:
+        return Targets(rows[:0], np.zeros((0, len(ANATOMY), side, side), np.int8))
+    return Targets(rows, np.stack(found))
+
+
+def _sketch(places: NDArray[np.float32], side: int) -> NDArray[np.int8]:
+    """Chances (3, h, w) as marks (3, side, side)."""
+    chances = functional.interpolate(torch.from_numpy(places)[None], size=side, mode="bilinear")[0].numpy()
+    return np.where(chances >= PRESENT, 1, np.where(chances <= ABSENT, 0, UNKNOWN)).astype(np.int8)
 
 
 def _filled(box: nih.ReaderBox, side: int) -> NDArray[np.int8]:

@@ -1,4 +1,4 @@
-"""What the segmenter is taught: outlines, and rectangles of enlarged hearts; and the limits of its ratio."""
+"""What the segmenter is taught: outlines, rectangles of enlarged hearts, the film network's sketches; the limits of its ratio."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from knowledge_base.findings import FINDINGS
 from rag_service.datasets.films import Split
+from rag_service.models.encoder import FilmEncoder
 from rag_service.models.network import PRESENTATIONS
 from rag_service.models.segmenter import SegmenterShape, load_segmenter
 from rag_service.report.cardiothoracic import FILE
@@ -25,7 +26,7 @@ from rag_service.training.segmenter import SegmenterPlan, SegmenterTrainer
 from rag_service.training.structure_targets import Marked, Targets, box_loss, marked, overlap_loss
 
 TINY = SegmenterShape(32, (4, 8))
-PLAN = SegmenterPlan(steps=4, outlined=2, boxed=1)
+PLAN = SegmenterPlan(steps=4, outlined=2, boxed=1, sketched=1)
 
 
 def thorax() -> NDArray[np.uint8]:
@@ -77,8 +78,10 @@ def data(tmp_path: Path) -> Path:
     return folder
 
 
-def test_outlines_and_rectangles_of_training_films_are_gathered(data: Path, corpus: Corpus) -> None:
-    found = marked(data, corpus, 32)
+def test_outlines_and_rectangles_of_training_films_are_gathered(
+    data: Path, corpus: Corpus, encoder: FilmEncoder
+) -> None:
+    found = marked(data, corpus, encoder, 32)
     assert found.outlined.rows.tolist() == [0, 1]
     assert found.outlined.maps.shape == (2, 3, 32, 32)
     assert sorted(np.unique(found.outlined.maps)) == [0, 1]
@@ -86,17 +89,35 @@ def test_outlines_and_rectangles_of_training_films_are_gathered(data: Path, corp
     assert (found.boxed.maps[0, :2] == UNKNOWN).all()
     assert found.boxed.maps[0, 2].sum() == 16 * 8
     assert found.boxed.maps[0, 2, 16:24, 8:24].all()
-    assert found.sample == "training split: 2 films with outlines, 1 with rectangles"
+    assert found.sketched.rows.tolist() == [4, 2, 3, 6]
+    assert found.sketched.maps.shape == (4, 3, 32, 32)
+    assert found.sample == "training split: 2 films with outlines, 1 with rectangles, 4 sketched by the film network"
 
 
-def test_without_rectangles_outlines_are_enough(data: Path, corpus: Corpus) -> None:
+def test_without_rectangles_and_places_outlines_are_enough(data: Path, corpus: Corpus, encoder: FilmEncoder) -> None:
     (data / "nih" / "boxes_1024.csv").unlink()
-    assert marked(data, corpus, 32).boxed.films == 0
+    read = encoder.read_stored
+    encoder.read_stored = lambda films: [replace(r, places=None) for r in read(films)]  # type: ignore[method-assign]
+    found = marked(data, corpus, encoder, 32)
+    assert (found.boxed.films, found.sketched.films, found.outlined.films) == (0, 0, 2)
 
 
-def test_without_outlines_nothing_can_be_taught(data: Path, corpus: Corpus) -> None:
+def test_a_sketch_says_only_what_the_place_maps_are_sure_of(data: Path, corpus: Corpus, encoder: FilmEncoder) -> None:
+    places = np.full((17, 2, 2), 0.3, np.float32)
+    places[14], places[15, :, 0], places[15, :, 1] = 0.7, 0.02, 0.9
+    read = encoder.read_stored
+    encoder.read_stored = lambda films: [replace(r, places=places) for r in read(films)]  # type: ignore[method-assign]
+    right, left, heart = marked(data, corpus, encoder, 32).sketched.maps[0]
+    assert (right == 1).all()
+    assert (heart == UNKNOWN).all()
+    assert (left[:, :8] == 0).all()
+    assert (left[:, 24:] == 1).all()
+    assert (left[:, 12] == UNKNOWN).all()
+
+
+def test_without_outlines_nothing_can_be_taught(data: Path, corpus: Corpus, encoder: FilmEncoder) -> None:
     with pytest.raises(ValueError, match="no film with outlines"):
-        marked(data, replace(corpus, split=np.full(7, Split.TEST.value)), 32)
+        marked(data, replace(corpus, split=np.full(7, Split.TEST.value)), encoder, 32)
 
 
 def square(top: int, bottom: int, left: int, right: int) -> Tensor:
@@ -141,8 +162,10 @@ def test_a_structure_without_a_rectangle_is_not_judged() -> None:
     assert box_loss(torch.zeros(0, 3, 16, 16), torch.zeros(0, 3, 16, 16)).item() == 0.0
 
 
-def test_a_run_goes_on_from_where_it_was_stopped(data: Path, corpus: Corpus, tmp_path: Path) -> None:
-    films = marked(data, corpus, 32)
+def test_a_run_goes_on_from_where_it_was_stopped(
+    data: Path, corpus: Corpus, tmp_path: Path, encoder: FilmEncoder
+) -> None:
+    films = marked(data, corpus, encoder, 32)
 
     def trainer(folder: Path, plan: SegmenterPlan = PLAN) -> SegmenterTrainer:
         folder.mkdir(exist_ok=True)
@@ -160,8 +183,8 @@ def test_a_run_goes_on_from_where_it_was_stopped(data: Path, corpus: Corpus, tmp
         trainer(tmp_path / "stopped", replace(PLAN, seed=8)).run()
 
 
-def test_outlines_move_with_their_film(data: Path, corpus: Corpus, tmp_path: Path) -> None:
-    trainer = SegmenterTrainer(corpus, marked(data, corpus, 32), PLAN, TINY, tmp_path)
+def test_outlines_move_with_their_film(data: Path, corpus: Corpus, tmp_path: Path, encoder: FilmEncoder) -> None:
+    trainer = SegmenterTrainer(corpus, marked(data, corpus, encoder, 32), PLAN, TINY, tmp_path)
     outlined = trainer.films.outlined
     for seed in range(4):
         generator = torch.Generator().manual_seed(seed)
@@ -189,9 +212,15 @@ def test_limits_lie_where_few_of_either_kind_reach() -> None:
 
 
 def test_one_command_makes_the_segmenter_and_says_what_it_lacks(
-    data: Path, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    data: Path,
+    corpus: Corpus,
+    encoder: FilmEncoder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr("rag_service.training.__main__.build", lambda *_: corpus)
+    monkeypatch.setattr(hearts, "load_encoder", lambda _: encoder)
     out = tmp_path / "out"
     arguments = ["segmenter", "--data", str(data), "--work", str(tmp_path / "work"), "--out", str(out), "--steps", "1"]
     assert main([*arguments, "--seed", "3"]) == 0
@@ -211,7 +240,8 @@ def test_with_enough_calibration_films_the_limits_are_written(
     films = replace(corpus, films=corpus.films[rows], labels=np.zeros((44, 14), np.int8))
     films.labels[:22, FINDINGS.index("Cardiomegaly")] = 1
     kind = {f: getattr(corpus, f)[rows] for f in ("presentation", "source", "split")}
-    monkeypatch.setattr(hearts, "marked", lambda *_: Marked(_none(), _none()))
+    monkeypatch.setattr(hearts, "load_encoder", lambda _: None)
+    monkeypatch.setattr(hearts, "marked", lambda *_: Marked(_none(), _none(), _none()))
     monkeypatch.setattr(hearts, "_ratios", lambda _, rows, __: np.linspace(0.4, 0.6, len(rows)))
     monkeypatch.setattr(hearts.SegmenterTrainer, "run", lambda self: self.averaged)
     monkeypatch.setattr("rag_service.training.__main__.build", lambda *_: replace(films, **kind))
