@@ -103,7 +103,7 @@ def gather(corpus: Corpus, data: Path, folder: Path, encoder: FilmEncoder, sight
 
 def vocabulary_of(lessons: Lessons) -> Vocabulary:
     """Byte pairs of what training reports say, and of what they are asked."""
-    texts = [f" {t}" for e in lessons.train for t in (e.target.text, e.indication, *(s.text for s in e.near[:2]))]
+    texts = [f" {t}" for e in lessons.train for t in (e.target.text, e.indication, e.earlier)]
     return Vocabulary(train_bpe(texts, WORDS))
 
 

@@ -1,6 +1,7 @@
 """Evidence for the sentences that the decoder learns to write, retrieved as the service would, with sentences that do not belong.
 
-Cases are the starter cases of training studies, ranked by the distance of the boxes; a study is never evidence on itself.
+Cases are the starter cases of training studies, ranked by the distance of the boxes; a study is never evidence on itself. As for a
+draft, what is called possible may rest on what is stated, and only sentences in words that may stand in a draft are evidence.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from rag_service.datasets.films import Split, split_of
 from rag_service.models.starter import StarterCases
 from rag_service.models.vocabulary import SLOTS
 from rag_service.report.aspects import Verdict
+from rag_service.report.citations import wording_objections
 from rag_service.report.comparisons import without_comparison
 from rag_service.report.entailment import entails
 from rag_service.report.labeler import shared_labeler
@@ -60,23 +62,21 @@ class Shelf:
         for case, study in enumerate(self.studies):
             if study in reports and split_of(openi.SOURCE, study) is Split.TRAIN:
                 self._shelve(case, reports[study].text)
-        self._cases = {key: np.array([s.case for s in found]) for key, found in self._stating.items()}
 
     def near(self, box: Floats, target: Target, own: str) -> tuple[Stated, ...]:
-        """Sentences that state what a target does and not on another side, those of the nearest cases by box (2d,) first."""
-        found = self._stating.get((target.finding, target.polarity), [])
+        """Sentences that bear out a target and are on no other side, those of the nearest cases by box (2d,) first."""
+        polarities = (
+            (target.polarity, Polarity.POSITIVE) if target.polarity is Polarity.UNCERTAIN else (target.polarity,)
+        )
+        found = [s for p in polarities for s in self._fitting(target, p) if self.studies[s.case] != own]
         if not found:
             return ()
-        cases = self._cases[target.finding, target.polarity]
-        order = np.argsort(((self._boxes[cases] - box) ** 2).sum(1), kind="stable").tolist()
-        wanted = Wanted(target.finding, target.polarity, target.side)
-        kept: list[Stated] = []
-        for index in order:
-            if len(kept) == NEAR:
-                break
-            if self.studies[found[index].case] != own and _fits(found[index], wanted):
-                kept.append(found[index])
-        return tuple(kept)
+        distances = ((self._boxes[[s.case for s in found]] - box) ** 2).sum(1)
+        return tuple(found[i] for i in np.argsort(distances, kind="stable")[:NEAR].tolist())
+
+    def _fitting(self, target: Target, polarity: Polarity) -> list[Stated]:
+        wanted = Wanted(target.finding, polarity, target.side)
+        return [s for s in self._stating.get((target.finding, polarity), []) if _fits(s, wanted)]
 
     def stray(self, target: Target, own: str, rng: np.random.Generator) -> Stated | None:
         """A sentence that does not belong to a target: of the opposite polarity, of the other side, or of another finding."""
@@ -99,7 +99,7 @@ class Shelf:
         for sentence in read_case_sentences(text, shared_labeler()):
             for finding in dict.fromkeys(m.finding for m in sentence.mentions):
                 clause = without_comparison(sentence, finding)
-                if clause is None or finding == NO_FINDING:
+                if clause is None or finding == NO_FINDING or any(wording_objections(clause.text)):
                     continue
                 stated = Stated(case, clause.text, clause.mentions)
                 for polarity in {m.polarity for m in clause.mentions if m.finding == finding}:

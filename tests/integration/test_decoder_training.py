@@ -171,6 +171,15 @@ def test_evidence_states_what_is_wanted_on_no_other_side_and_comes_from_other_tr
         assert any(m.finding == "Pleural Effusion" and m.polarity is Polarity.POSITIVE for m in stated.mentions)
 
 
+def test_what_is_called_possible_may_rest_on_what_is_stated(lessons: Lessons) -> None:
+    left = next(e for e in lessons.train if e.target.side is Laterality.LEFT)
+    hedged = replace(left.target, mention=replace(left.target.mention, polarity=Polarity.UNCERTAIN))
+    found = lessons.shelf.near(lessons.films.box(left.row), hedged, left.study)
+    assert found == left.near
+    nobody = replace(left.target, mention=replace(left.target.mention, finding="Fracture"))
+    assert lessons.shelf.near(lessons.films.box(left.row), nobody, left.study) == ()
+
+
 def test_slots_are_those_that_entail_whatever_strays_in(lessons: Lessons) -> None:
     rng = np.random.default_rng(0)
     counts, strayed = set(), 0
