@@ -1,103 +1,196 @@
 """python -m eval grounding DIR: do the boxes lie where radiologists drew theirs? NIH ChestX-ray14 reader boxes.
 
-Per reader-boxed finding of a film: best IoU of our boxes with a reader's, whether the heaviest box's middle lies in one
-(pointing), and whether the stated side is the reader's. Controls: the finding's own region prior, without the film, and boxes
-from Grad-CAM of the same network.
+Two protocols. Detection, the main one, as ChEX's OD-NIH8: every finding is looked for on every film on which a reader drew
+anything, a box is as sure as the finding's presence times the box's weight, and all films are ranked together. Grounding: the
+finding is given, so only films on which it was drawn are looked at; there pointing (the middle of the heaviest box lies in a
+reader's) and the best IoU are taken as well. Controls stand beside each figure, with the same presence: only their boxes differ.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from eval import films, scores
+from eval.box_sources import BoxSource, Look, sources
+from eval.detection import OVERLAPS, FilmHits, average_precisions, film_hits
 from knowledge_base.findings import Laterality
 from rag_service.datasets import nih
 from rag_service.datasets.films import DatasetError, FilmRow, Split
-from rag_service.errors import BadRequest
-from rag_service.explain.anatomy import SIDED, prior, side
-from rag_service.explain.boxes import apparent_side, boxes
-from rag_service.explain.places import place_maps
-from rag_service.explain.saliency import Saliency
+from rag_service.explain.anatomy import SIDED, side
+from rag_service.explain.boxes import apparent_side
 from rag_service.imaging.decode import decode
 from rag_service.imaging.film import Box
-from rag_service.models.encoder import FilmEncoder
-from rag_service.models.network import FilmNetwork
 from rag_service.reader import Reader
 
-MIN_IOU: Final = 0.1
+RESAMPLES: Final = 200
+OURS: Final = "service"
+"""The boxes that a draft shows."""
+AP: Final = {"ap_03": OVERLAPS.index(0.3), "ap_05": OVERLAPS.index(0.5)}
+KINDS: Final = ("original", "markers_blacked_out")
+
+Truth = Mapping[tuple[str, str], Sequence[Box]]
+"""Film and finding -> the boxes that readers drew."""
 
 
-def measure(folder: Path, reader: Reader, split: Split | None, seed: int) -> dict[str, Any]:
-    """Mean IoU, share with IoU >= 0.1, pointing and side accuracy with their denominators, by finding and in all."""
-    network = reader.encoder.network
-    cam = Saliency(network) if isinstance(network, FilmNetwork) else None
-    rows = {r.path.stem: r for r in films.read(folder, split)}
-    wanted: dict[tuple[str, str], list[nih.ReaderBox]] = {}
-    for box in nih.boxes(folder):
-        if Path(box.image).stem in rows:
-            wanted.setdefault((Path(box.image).stem, box.finding), []).append(box)
-    if not wanted:
-        raise DatasetError(f"{folder.name}/ holds no reader box of a film that is measured")
-    scored = [
-        _score(rows[film], finding, drawn, reader.encoder, cam)
-        for (film, finding), drawn in tqdm(wanted.items(), unit="film")
-    ]
-    patients = [rows[film].patient for film, _ in wanted]
-    groups = {"all": list(range(len(scored)))}
-    for index, (_, finding) in enumerate(wanted):
-        groups.setdefault(finding, []).append(index)
-    iou = np.array([s["iou"] for s in scored])
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """One finding on one film by one source of boxes; `pointed`, `iou` and `sided` None where no reader drew the finding."""
+
+    hits: FilmHits
+    pointed: bool | None = None
+    iou: float | None = None
+    sided: bool | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """Films in their order, and for each source and finding one `Scored` a film."""
+
+    rows: Sequence[FilmRow]
+    by_source: Mapping[str, Mapping[str, Sequence[Scored]]]
+
+
+def measure(folder: Path, reader: Reader, split: Split | None, seed: int, limit: int | None = None) -> dict[str, Any]:
+    """Both protocols, for the boxes of a draft and for every control, with intervals over patients and by kind of marker.
+
+    DatasetError without a reader box, BadRequest for a model that draws no maps.
+    """
+    rows, truth = _drawn(folder, split, seed, limit)
+    found = _look(rows, truth, reader, seed)
+    patients = [r.patient for r in found.rows]
+    every = np.arange(len(found.rows))
+    ours = found.by_source[OURS]
+
+    def figure(name: str) -> tuple[float, float] | None:
+        return scores.interval(patients, lambda drawn: summary(ours, drawn)[name], seed, RESAMPLES)
+
+    names = ("map_01_07", "hit_rate", "mean_iou")
     return {
-        "findings": {name: _means([scored[i] for i in rows_of]) for name, rows_of in groups.items()},
-        "iou_ci": scores.interval(patients, lambda drawn: float(iou[drawn].mean()), seed),
+        **summary(ours, every),
+        "intervals": {name: figure(name) for name in names},
+        "per_finding": {f: summary({f: s}, every) for f, s in ours.items()},
+        "controls": {name: summary(s, every) for name, s in found.by_source.items() if name != OURS},
+        "by_markers": {kind: _of_kind(found, kind) for kind in KINDS},
+        "films": len(rows),
         "seed": seed,
-        "signature": {"films": films.signature(list(rows.values())), "model": reader.encoder.record.id},
+        "signature": {"films": films.signature(list(rows)), "model": reader.encoder.record.id},
+    }
+
+
+def summary(scored: Mapping[str, Sequence[Scored]], rows: NDArray[np.int64]) -> dict[str, Any]:
+    """The figures of some films; means over findings that have boxes, None where there is none."""
+    chosen = {f: [s[i] for i in rows] for f, s in scored.items()}
+    detected = _precisions({f: [x.hits for x in s] for f, s in chosen.items()})
+    given = _precisions({f: [x.hits for x in s if x.hits.drawn] for f, s in chosen.items()})
+    drawn = [x for s in chosen.values() for x in s if x.iou is not None]
+    sided = [x.sided for x in drawn if x.sided is not None]
+    return {
+        "map_01_07": _mean(detected),
+        **{name: None if detected is None else float(detected[i]) for name, i in AP.items()},
+        "given_map_01_07": _mean(given),
+        "hit_rate": scores.mean_known([None if x.pointed is None else float(x.pointed) for x in drawn]),
+        "mean_iou": scores.mean_known([x.iou for x in drawn]),
+        "side": float(np.mean(sided)) if sided else None,
+        "sided": len(sided),
+        "drawn": len(drawn),
+        "boxes": sum(x.hits.drawn for x in drawn),
     }
 
 
 def table(result: dict[str, Any]) -> str:
     """The result for a reader."""
-    low, high = result["iou_ci"] or (float("nan"), float("nan"))
-    lines = [f"mean IoU interval over all [{low:.3f}, {high:.3f}], seed {result['seed']}"]
-    lines.append(
-        f"{'finding':18s} {'n':>4s} {'IoU':>6s} {'>=0.1':>6s} {'point':>6s} {'side':>6s} {'of':>4s}"
-        f" {'prior IoU':>9s} {'Grad-CAM':>9s}"
+    lines = [
+        f"{result['films']} films with reader boxes, seed {result['seed']}; mAP over IoU 0.1-0.7, detection over all these films;"
+        " 'given' where the finding is known to be there"
+    ]
+    for name, interval in result["intervals"].items():
+        low, high = interval or (float("nan"), float("nan"))
+        lines.append(f"{name} interval [{low:.3f}, {high:.3f}]")
+    heads = ("mAP", "AP@0.3", "AP@0.5", "given", "hit", "IoU", "side")
+    lines.append(f"{'':28s} {'drawn':>5s} " + " ".join(f"{h:>6s}" for h in heads))
+    parts = {"boxes of a draft": result}
+    parts |= {f"  {f}": v for f, v in result["per_finding"].items()}
+    parts |= {f"control {n}": v for n, v in result["controls"].items()}
+    parts |= {f"films {kind}": v for kind, v in result["by_markers"].items() if v is not None}
+    return "\n".join([*lines, *(_line(name, v) for name, v in parts.items())])
+
+
+def _line(name: str, figures: Mapping[str, Any]) -> str:
+    keys = ("map_01_07", "ap_03", "ap_05", "given_map_01_07", "hit_rate", "mean_iou", "side")
+    return f"{name:28s} {figures['drawn']:5d} " + " ".join(f"{scores.shown(figures[k]):>6s}" for k in keys)
+
+
+def _of_kind(found: Found, kind: str) -> dict[str, Any] | None:
+    """Films with one kind of corner markers; None when there is none."""
+    rows = np.array([i for i, r in enumerate(found.rows) if r.markers == kind], np.int64)
+    return summary(found.by_source[OURS], rows) if len(rows) else None
+
+
+def _precisions(hits: Mapping[str, Sequence[FilmHits]]) -> NDArray[np.float64] | None:
+    """(7,): mean over the findings with boxes."""
+    known = [p for p in map(average_precisions, hits.values()) if p is not None]
+    return np.mean(known, 0) if known else None
+
+
+def _mean(precisions: NDArray[np.float64] | None) -> float | None:
+    return None if precisions is None else float(precisions.mean())
+
+
+def _drawn(folder: Path, split: Split | None, seed: int, limit: int | None) -> tuple[list[FilmRow], Truth]:
+    """The films on which a reader drew, at most `limit` of them, by chance."""
+    rows = {r.path.stem: r for r in films.read(folder, split)}
+    truth: dict[tuple[str, str], list[Box]] = {}
+    for b in nih.boxes(folder):
+        if (film := Path(b.image).stem) in rows:
+            truth.setdefault((film, b.finding), []).append(Box(b.x_min, b.y_min, b.x_max, b.y_max))
+    drawn = list(dict.fromkeys(film for film, _ in truth))
+    if not drawn:
+        raise DatasetError(f"{folder.name}/ holds no reader box of a film that is measured")
+    if limit is not None and limit < len(drawn):
+        chosen = np.random.default_rng(seed).choice(len(drawn), limit, replace=False)
+        drawn = [drawn[i] for i in sorted(chosen)]
+    return [rows[film] for film in drawn], truth
+
+
+def _look(rows: Sequence[FilmRow], truth: Truth, reader: Reader, seed: int) -> Found:
+    """Every source's boxes of every finding that any of these films has, film by film."""
+    stems = {r.path.stem for r in rows}
+    findings = list(dict.fromkeys(finding for film, finding in truth if film in stems))
+    found: dict[str, dict[str, list[Scored]]] = {}
+    asked = sources(reader, seed)
+    for row in tqdm(rows, desc="reading films", unit="film"):
+        look = Look(reader, reader.encoder.read(decode(row.path.read_bytes())), findings)
+        for source in asked:
+            for finding, scored in _scored(
+                source, look, {f: truth.get((row.path.stem, f), ()) for f in findings}
+            ).items():
+                found.setdefault(source.name, {}).setdefault(finding, []).append(scored)
+    return Found(rows, found)
+
+
+def _scored(source: BoxSource, look: Look, truth: Mapping[str, Sequence[Box]]) -> dict[str, Scored]:
+    boxes = source.boxes(look)
+    return {f: score(boxes.get(f) or (), look.presence[f], drawn, f) for f, drawn in truth.items()}
+
+
+def score(found: Sequence[Box], presence: float, truth: Sequence[Box], finding: str) -> Scored:
+    """One finding on one film, boxes heaviest first."""
+    hits = film_hits(found, presence, truth)
+    if not truth:
+        return Scored(hits)
+    return Scored(
+        hits,
+        pointed=any(_holds(t, found[0]) for t in truth) if found else False,
+        iou=max((f.iou(t) for f in found for t in truth), default=0.0),
+        sided=_side_right(tuple(found), truth, finding),
     )
-    for name, v in result["findings"].items():
-        sided = "-" if v["side"] is None else f"{v['side']:.3f}"
-        numbers = f"{v['n']:4d} {v['iou']:6.3f} {v['hit']:6.3f} {v['pointing']:6.3f}"
-        lines.append(
-            f"{name:18s} {numbers} {sided:>6s} {v['sided']:4d} {v['prior_iou']:9.3f} {_cell(v['cam_iou']):>9s}"
-        )
-    return "\n".join(lines)
-
-
-def _score(
-    row: FilmRow, finding: str, drawn: Sequence[nih.ReaderBox], encoder: FilmEncoder, cam: Saliency | None
-) -> dict[str, Any]:
-    reading = encoder.read(decode(row.path.read_bytes()))
-    if reading.places is None:
-        raise BadRequest(f"{encoder.record.id} draws no maps of where a finding lies")
-    found = boxes(place_maps(reading.places, [finding])[0], finding)
-    control = boxes(prior(finding), finding) or ()
-    looked = None if cam is None else boxes(cam.maps(reading.maps, [finding])[0], finding) or ()
-    truth = [Box(d.x_min, d.y_min, d.x_max, d.y_max) for d in drawn]
-    return {
-        "iou": _best(found or (), truth),
-        "prior_iou": _best(control, truth),
-        "cam_iou": None if looked is None else _best(looked, truth),
-        "pointing": any(_holds(t, found[0]) for t in truth) if found else False,
-        "side": _side_right(found, truth, finding),
-    }
-
-
-def _best(found: Sequence[Box], truth: Sequence[Box]) -> float:
-    return max((f.iou(t) for f in found for t in truth), default=0.0)
 
 
 def _holds(truth: Box, found: Box) -> bool:
@@ -105,7 +198,7 @@ def _holds(truth: Box, found: Box) -> bool:
     return truth.x_min <= x <= truth.x_max and truth.y_min <= y <= truth.y_max
 
 
-def _side_right(found: tuple[Box, ...] | None, truth: Sequence[Box], finding: str) -> bool | None:
+def _side_right(found: tuple[Box, ...], truth: Sequence[Box], finding: str) -> bool | None:
     """None for findings without a side, and where the reader's boxes or ours lie on both."""
     if finding not in SIDED:
         return None
@@ -114,21 +207,3 @@ def _side_right(found: tuple[Box, ...] | None, truth: Sequence[Box], finding: st
     if len(readers) != 1 or Laterality.BILATERAL in readers or ours in {None, Laterality.BILATERAL}:
         return None
     return ours in readers
-
-
-def _cell(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def _means(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    sided = [r["side"] for r in rows if r["side"] is not None]
-    return {
-        "n": len(rows),
-        "iou": float(np.mean([r["iou"] for r in rows])),
-        "hit": float(np.mean([r["iou"] >= MIN_IOU for r in rows])),
-        "pointing": float(np.mean([r["pointing"] for r in rows])),
-        "side": float(np.mean(sided)) if sided else None,
-        "sided": len(sided),
-        "prior_iou": float(np.mean([r["prior_iou"] for r in rows])),
-        "cam_iou": scores.mean_known([r["cam_iou"] for r in rows]),
-    }

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from eval.commands.command import Command, Result
+from eval.commands.command import Command, Result, at_least_one, of_films, with_store
 from rag_service.settings import Settings
 
 
@@ -32,8 +33,31 @@ def _grounding(settings: Settings, options: argparse.Namespace) -> Result:
     from eval import grounding
     from rag_service.wiring import build_reader
 
-    result = grounding.measure(options.folder, build_reader(settings), options.split, options.seed)
+    result = grounding.measure(options.folder, build_reader(settings), options.split, options.seed, options.limit)
     return result, grounding.table(result)
+
+
+def _of_grounding(parser: argparse.ArgumentParser) -> None:
+    of_films(parser)
+    parser.add_argument("--limit", type=at_least_one, help="at most so many films, drawn by seed")
+
+
+def _drafts(settings: Settings, options: argparse.Namespace) -> Result:
+    from eval import drafting, drafts
+
+    found = drafting.studies(options.folder, options.split, options.limit, options.seed)
+    if options.store:
+        settings = replace(settings, store=options.store)
+    with drafting.bench(settings) as bench:
+        result = drafts.measure(bench, found, settings.tenant, laterals=options.laterals, seed=options.seed)
+    return result, drafts.table(result)
+
+
+def _of_drafts(parser: argparse.ArgumentParser) -> None:
+    of_films(parser)
+    parser.add_argument("--limit", type=at_least_one, help="at most so many studies, drawn by seed")
+    parser.add_argument("--laterals", action="store_true", help="read the lateral too, where a study has one")
+    with_store(parser)
 
 
 def _of_labeler(parser: argparse.ArgumentParser) -> None:
@@ -43,5 +67,6 @@ def _of_labeler(parser: argparse.ArgumentParser) -> None:
 COMMANDS: Final = (
     Command("labeler", "the labeler against MeSH tags and a second labeler", _labeler, _of_labeler),
     Command("consistency", "do reports contradict their films?", _consistency),
-    Command("grounding", "boxes against radiologists' boxes", _grounding),
+    Command("drafts", "drafts against the reports that were written", _drafts, _of_drafts),
+    Command("grounding", "boxes against radiologists' boxes", _grounding, _of_grounding),
 )

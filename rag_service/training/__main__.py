@@ -34,6 +34,8 @@ from rag_service.training.export import export
 from rag_service.training.hearts import make_segmenter
 from rag_service.training.loop import CHECKPOINT, PLANS, Plan, Trainer, text_vectors
 from rag_service.training.pretrain import Pretrainer, PretrainPlan
+from rag_service.training.region_fit import gather, make_region_queries
+from rag_service.training.region_queries import QueryPlan
 from rag_service.training.reranker import make_reranker
 from rag_service.training.segmenter import SegmenterPlan
 from rag_service.training.sparse_autoencoder import Recipe
@@ -144,6 +146,15 @@ def _card(options: argparse.Namespace) -> int:
     return 0
 
 
+def _region_queries(options: argparse.Namespace) -> int:
+    plan, encoder = QueryPlan(), load_encoder(options.out)
+    seed = plan.seed if options.seed is None else options.seed
+    plan = replace(plan, steps=options.steps or plan.steps, seed=seed)
+    made = gather(options.data, _corpus(options), encoder, options.work / "cache")
+    print(*make_region_queries(made, encoder, load_text_encoder(), options.out, plan), sep="\n")
+    return 0
+
+
 _TASKS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "pretrain": _pretrain,
     "encoder": _encoder,
@@ -152,6 +163,7 @@ _TASKS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "evidence-gate": _evidence_gate,
     "reranker": _reranker,
     "segmenter": _segmenter,
+    "region-queries": _region_queries,
     "decoder": _decoder,
     "card": _card,
 }
@@ -187,7 +199,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=tuple(_TASKS),
         help="pretrain the trunk on films alone; train the network; export, calibrate and pack all that ships; "
         "train and name the sparse concepts again; choose the relevance gate again; fit the re-ranker again; "
-        "train the segmenter of lungs and heart; train the grounded decoder; write the card",
+        "train the segmenter of lungs and heart; train region queries; train the grounded decoder; write the card",
     )
     parser.add_argument("--data", type=Path, required=True, help="folder holding openi/, nih/, ...")
     parser.add_argument("--work", type=Path, default=Path("build/training"), help="checkpoints, cache and log")
