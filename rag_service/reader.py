@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
@@ -23,7 +23,7 @@ from rag_service.models.region_queries import RegionQueries
 from rag_service.models.segmenter import Segmenter
 from rag_service.models.structures import StructureMasks
 from rag_service.relevance import RelevanceGate
-from rag_service.report.cardiothoracic import RatioLimits, cardiothoracic_ratio
+from rag_service.report.cardiothoracic import FINDING, RatioLimits, cardiothoracic_ratio, contradicts
 from rag_service.report.decisions import Decision
 from rag_service.report.draft import AxisUncertainty, Uncertainty
 from rag_service.report.measurements import Measurement
@@ -68,6 +68,15 @@ class Reader:
     def measurements(structures: StructureMasks | None) -> tuple[Measurement, ...]:
         """What is measured on a film; nothing without its masks."""
         return () if structures is None else (cardiothoracic_ratio(structures),)
+
+    def contradicted(
+        self, decisions: Mapping[str, Decision], measured: Sequence[Measurement], reading: FilmReading
+    ) -> tuple[str, ...]:
+        """The findings whose decision cannot stand beside what was measured on the film of `reading`."""
+        limits, said = self.ratio_limits, decisions[FINDING].polarity
+        if limits is None:
+            return ()
+        return (FINDING,) if any(contradicts(m, said, limits, reading.ap) for m in measured) else ()
 
     def chances(self, reading: FilmReading) -> NDArray[np.float64]:
         """Calibrated probabilities (14,)."""

@@ -112,7 +112,7 @@ class RadiographService:
             return self._abstained(film, lateral, verdict)
         decisions = self._reader.decisions(reading)
         watch.lap("places")
-        structures = self._reader.structures(film)
+        measured = self._reader.measurements(self._reader.structures(film))
         watch.lap("structures")
         evidence = self._evidence(reading, request, decisions)
         watch.lap("search")
@@ -136,11 +136,12 @@ class RadiographService:
                 "comparison_words": sum(len(comparison_words(f.sentence)) for f in composed.findings),
                 "near_duplicates_excluded": len(evidence.same),
                 "damaged_records": evidence.damaged,
+                "contradicted_by_measurement": list(self._reader.contradicted(decisions, measured, frontal)),
             },
             coverage=tuple(covered(f, coverage[f]) for f in FINDINGS if f != NO_FINDING),
             provenance=self._provenance(film.digest, lateral),
             concepts=self._reader.concepts.top(reading.box.centre, CONCEPTS) if self._reader.concepts else (),
-            measurements=self._reader.measurements(structures),
+            measurements=measured,
         )
 
     def search(self, request: SearchRequest) -> SearchAnswer:
