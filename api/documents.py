@@ -12,6 +12,7 @@ from api.problems import MEDIA_TYPE
 from api.schemas import NotReadyBody, ProblemBody
 from api.uploads import FILM_PART, FORM, LATERAL_PART, RAW_FILMS
 from knowledge_base.findings import FINDINGS
+from rag_service.explain_request import EXPLAINED, Method
 from rag_service.requests import MAX_ALPHA, MAX_LIMIT, MAX_TEXT, REGION
 
 _TEXT: Final = {"type": "string", "maxLength": MAX_TEXT}
@@ -106,6 +107,28 @@ STEER_BODY: Final[dict[str, Any]] = {
                 },
             },
             "example": {"film": "(bytes of a film)", "concept": 17, "alpha": 1.5},
+        }
+    },
+}
+EXPLAIN_BODY: Final[dict[str, Any]] = {
+    "required": True,
+    "content": {
+        FORM: {
+            "schema": {
+                "type": "object",
+                "required": [FILM_PART, "finding"],
+                "additionalProperties": False,
+                "properties": {
+                    FILM_PART: _FILM,
+                    "finding": {"type": "string", "enum": list(EXPLAINED), "description": "What is to be explained."},
+                    "methods": {
+                        "type": "string",
+                        "description": f"Of {', '.join(Method)}, with commas between them; all that the model has by default.",
+                    },
+                    "picture": {**_FLAG, "description": "Whether the maps come as a PNG too, side by side."},
+                },
+            },
+            "example": {"film": "(bytes of a film)", "finding": "Pleural Effusion", "methods": "grad_cam,shapley"},
         }
     },
 }

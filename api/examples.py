@@ -138,6 +138,28 @@ STEER: Final[dict[str, Any]] = {
     ],
     "provenance": _PROVENANCE,
 }
+_LUNG_BASE: Final = {"x_min": 0.109375, "y_min": 0.59375, "x_max": 0.34375, "y_max": 0.828125, "weight": 1.0}
+EXPLAIN: Final[dict[str, Any]] = {
+    "abstain_reasons": [],
+    "finding": "Pleural Effusion",
+    "p": 0.83,
+    "log_odds": 1.42,
+    "log_odds_blurred": -0.88,
+    "superpixels": [
+        {"box": _LUNG_BASE, "area": 0.034912},
+        {
+            "box": {"x_min": 0.34375, "y_min": 0.5, "x_max": 0.703125, "y_max": 0.796875, "weight": 1.0},
+            "area": 0.061279,
+        },
+    ],
+    "explanations": [
+        {"method": "grad_cam", "values": [0.71, 0.12], "boxes": [_LUNG_BASE], "fidelity": 0.62},
+        {"method": "shapley", "values": [1.9, 0.4], "boxes": [_LUNG_BASE], "fidelity": 0.94},
+    ],
+    "agreements": [{"methods": ["grad_cam", "shapley"], "rank_correlation": 0.58, "top_iou": 0.41}],
+    "picture": None,
+    "provenance": _PROVENANCE,
+}
 CASE: Final[dict[str, Any]] = {
     "id": CASE_ID,
     "source": "example",
@@ -169,7 +191,13 @@ READY: Final[dict[str, Any]] = {"status": "ready", "components": {"models": "ok"
 INDEX: Final[dict[str, Any]] = {
     "service": "chest radiograph report drafts",
     "openapi": "/openapi.json",
-    "operations": ["POST /v1/reports", "POST /v1/search", "POST /v1/explain/steer", "GET /v1/cases/{case_id}"],
+    "operations": [
+        "POST /v1/reports",
+        "POST /v1/search",
+        "POST /v1/explain/steer",
+        "POST /v1/explain/finding",
+        "GET /v1/cases/{case_id}",
+    ],
 }
 METRICS: Final = 'rag_http_requests_total{method="POST",route="/v1/reports",status="200"} 41.0\n'
 
@@ -200,6 +228,7 @@ ANSWERS: Final[dict[str, Any]] = {
     "/v1/reports": DRAFT,
     "/v1/search": SEARCH,
     "/v1/explain/steer": STEER,
+    "/v1/explain/finding": EXPLAIN,
     "/v1/cases/{case_id}": CASE,
     "/": INDEX,
     "/livez": ALIVE,

@@ -8,7 +8,9 @@ if TYPE_CHECKING:  # a draft's module brings the models' libraries; the API star
     from uuid import UUID
 
     from knowledge_base.records import Case
+    from rag_service.explain_request import ExplainRequest
     from rag_service.report.draft import Draft, SearchAnswer, SteerAnswer
+    from rag_service.report.explained import ExplainAnswer
     from rag_service.requests import DraftRequest, SearchRequest, SteerRequest
 
 
@@ -34,6 +36,10 @@ class ReportService(Protocol):
 
     def steer(self, request: SteerRequest) -> SteerAnswer:
         """What moving one film along a concept does to its findings; `BadRequest` for an unknown concept."""
+        ...
+
+    def explain(self, request: ExplainRequest) -> ExplainAnswer:
+        """Where one film speaks for one finding; `BadWeights` for a method that the model does not have."""
         ...
 
     def case(self, case_id: UUID, tenant: str) -> Case:

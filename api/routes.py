@@ -21,6 +21,7 @@ from api.startup import OK, Startup
 from api.uploads import FILM_PART, FORM, LATERAL_PART, RAW_FILMS, Form, media_type_of, read_form, read_raw
 from knowledge_base.findings import FINDINGS
 from rag_service.errors import BadRequest
+from rag_service.explain_request import ExplainRequest, read_methods
 from rag_service.requests import MAX_LIMIT, DraftRequest, SearchRequest, SteerRequest, read_region
 
 OPERATIONS_TAG: Final = "operations"
@@ -31,6 +32,8 @@ _STEER_FILMS: Final = frozenset({FILM_PART})
 _NUMBER: Final = re.compile(r"-?[0-9]{1,6}(\.[0-9]{1,6})?")
 _SEARCH_TEXTS: Final = frozenset({"text", "finding", "limit", "region", "include_same", "diverse"})
 _STEER_TEXTS: Final = frozenset({"concept", "alpha"})
+_EXPLAIN_FILMS: Final = frozenset({FILM_PART})
+_EXPLAIN_TEXTS: Final = frozenset({"finding", "methods", "picture"})
 _OK: Final[dict[int | str, dict[str, Any]]] = {200: documents.answer("As described.")}
 
 
@@ -85,6 +88,7 @@ def use_cases(settings: ApiSettings, metrics: Metrics) -> APIRouter:
         return JSONResponse(found)
 
     _add_steering(router, settings, failures)
+    _add_explaining(router, settings, failures)
 
     @router.get(
         "/cases/{case_id}",
@@ -119,6 +123,25 @@ def _add_steering(router: APIRouter, settings: ApiSettings, failures: tuple[int,
         async with state["models"].admit() as ticket:
             asked = await _steer_request(request, settings.max_upload_bytes)
             answer = await unless_gone(request.receive, ticket.run(lambda: service.steer(asked).to_json()))
+        return JSONResponse(answer)
+
+
+def _add_explaining(router: APIRouter, settings: ApiSettings, failures: tuple[int, ...]) -> None:
+    @router.post(
+        "/explain/finding",
+        summary="Explain one finding of a film",
+        response_model=schemas.ExplainAnswer,
+        responses={200: documents.answer("Each method's answer, or the reasons why the film is turned away."),
+                   **documents.problems(*failures, 413, 415)},
+        openapi_extra={"requestBody": documents.EXPLAIN_BODY},
+    )  # fmt: skip
+    async def explain_finding(request: Request) -> Response:
+        """Which parts of the film speak for it, by Grad-CAM, occlusion Shapley, LIME and the attention of the region query."""
+        state = _state(request)
+        service = state["startup"].service()
+        async with state["models"].admit() as ticket:
+            asked = await _explain_request(request, settings.max_upload_bytes)
+            answer = await unless_gone(request.receive, ticket.run(lambda: service.explain(asked).to_json()))
         return JSONResponse(answer)
 
 
@@ -214,6 +237,16 @@ async def _steer_request(request: Request, max_bytes: int) -> SteerRequest:
     if FILM_PART not in form.films:
         raise BadRequest("the form has no film part")
     return SteerRequest(form.films[FILM_PART], _concept(form), _alpha(form))
+
+
+async def _explain_request(request: Request, max_bytes: int) -> ExplainRequest:
+    if media_type_of(request) != FORM:
+        raise UnsupportedUpload(f"accepted is {FORM}")
+    form = await read_form(request, _EXPLAIN_FILMS, _EXPLAIN_TEXTS, max_bytes)
+    if FILM_PART not in form.films:
+        raise BadRequest("the form has no film part")
+    methods = read_methods(form.texts["methods"]) if "methods" in form.texts else ()
+    return ExplainRequest(form.films[FILM_PART], form.texts.get("finding", ""), methods, _flag(form, "picture"))
 
 
 def _concept(form: Form) -> int:

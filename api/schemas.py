@@ -11,6 +11,7 @@ from knowledge_base.findings import Laterality, Polarity, Progression
 from knowledge_base.records import Case as CaseRecord
 from rag_service.calibration import Tier
 from rag_service.conformal import Presence
+from rag_service.explain_request import Method
 
 
 class Schema(BaseModel):
@@ -248,6 +249,51 @@ class SteerAnswer(Schema):
     on_target: float | None = Field(description="Mean change of the targets; null without targets.")
     off_target: float | None = Field(description="Mean absolute change of all other findings.")
     changes: list[Change]
+    provenance: Provenance
+
+
+class Superpixel(Schema):
+    """A part of the film that was left out and put back: the box around it, and the share of the film it covers."""
+
+    box: Box
+    area: float = Field(gt=0, le=1)
+
+
+class MethodExplanation(Schema):
+    """What one method says of the superpixels, in their order: log-odds for Shapley and LIME, the mean of a map for the others."""
+
+    method: Method
+    values: list[float]
+    boxes: list[Box] | None
+    fidelity: float | None = Field(
+        description="Correlation of the log-odds of films with parts left out with the values of what was left in."
+    )
+
+
+class MethodAgreement(Schema):
+    """How alike two methods are: Spearman's rho over superpixels, and IoU of the highest tenths of their maps."""
+
+    methods: tuple[Method, Method]
+    rank_correlation: float | None
+    top_iou: float
+
+
+class ExplainAnswer(Schema):
+    """One finding on one film, explained, or the reasons why the film is turned away."""
+
+    abstain_reasons: list[str]
+    finding: str
+    p: float | None = Field(description="Calibrated.")
+    log_odds: float | None = Field(description="Of the film, before calibration.")
+    log_odds_blurred: float | None = Field(
+        description="Of the blurred film. Shapley values add up to log_odds less this."
+    )
+    superpixels: list[Superpixel]
+    explanations: list[MethodExplanation]
+    agreements: list[MethodAgreement]
+    picture: str | None = Field(
+        description="A PNG in Base64, where it was asked for.", json_schema_extra={"contentEncoding": "base64"}
+    )
     provenance: Provenance
 
 

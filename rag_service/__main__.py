@@ -1,4 +1,4 @@
-"""python -m rag_service: draft a report for a film, or search the knowledge base."""
+"""python -m rag_service: draft a report for a film, explain a finding, or search the knowledge base."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import argparse
 import json
 import sys
 import textwrap
+from base64 import b64decode
 from dataclasses import replace
 from pathlib import Path
 
 from knowledge_base.errors import StoreError, StoreInUse
 from rag_service import settings as environment
 from rag_service.errors import BadRequest, ServiceError
+from rag_service.explain_request import EXPLAINED, ExplainRequest, Method, read_methods
 from rag_service.requests import DraftRequest, SearchRequest, read_region
 from rag_service.service import RadiographService
 from rag_service.settings import SettingsError
@@ -42,7 +44,7 @@ def _run(options: argparse.Namespace) -> int:
 
     settings = environment.override(environment.load(), store=options.store, tenant=options.tenant)
     service = build_service(replace(settings, workers=1))
-    act = _draft if options.command == "draft" else _search
+    act = {"draft": _draft, "search": _search, "explain": _explain}[options.command]
     try:
         return act(service, options, settings.tenant)
     finally:
@@ -101,6 +103,21 @@ def _search(service: RadiographService, options: argparse.Namespace, tenant: str
     return 0
 
 
+def _explain(service: RadiographService, options: argparse.Namespace, _: str) -> int:
+    methods = read_methods(options.methods) if options.methods else ()
+    asked = ExplainRequest(_read(options.film), options.finding, methods, picture=bool(options.picture))
+    answer = service.explain(asked)
+    if answer.picture is not None:
+        _write(Path(options.picture), b64decode(answer.picture))
+    if options.json:
+        print(json.dumps(answer.to_json(), sort_keys=True))
+    else:
+        from rag_service.report.render_explained import render
+
+        print(render(answer))
+    return 0
+
+
 def _read(path: str) -> bytes:
     try:
         return Path(path).read_bytes()
@@ -152,6 +169,11 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("--region", metavar="X_MIN,Y_MIN,X_MAX,Y_MAX", help="a box on the film, in fractions of it")
     search.add_argument("--include-same", action="store_true", help="let the film itself be among the answers")
     search.add_argument("--diverse", action="store_true", help="prefer cases that are unlike each other")
+    explain = commands.add_parser("explain", parents=[common], help="show which parts of a film speak for a finding")
+    explain.add_argument("film", help="PNG, JPEG or DICOM")
+    explain.add_argument("--finding", required=True, help=f"one of: {', '.join(EXPLAINED)}")
+    explain.add_argument("--methods", help=f"with commas between them, of: {', '.join(Method)}; all by default")
+    explain.add_argument("--picture", help="write the maps side by side to this PNG")
     return parser
 
 

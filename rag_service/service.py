@@ -27,6 +27,8 @@ from rag_service.errors import (
     NotFound,
 )
 from rag_service.evidence import Evidence, FilmAxes
+from rag_service.explain_request import ExplainRequest
+from rag_service.explaining import explain
 from rag_service.film_words import film_words, shown
 from rag_service.gate import Verdict
 from rag_service.imaging.decode import decode
@@ -50,6 +52,7 @@ from rag_service.report.draft import (
     Status,
     SteerAnswer,
 )
+from rag_service.report.explained import ExplainAnswer
 from rag_service.report.impression import impression
 from rag_service.report.labeler import comparison_words
 from rag_service.requests import DraftRequest, SearchRequest, SteerRequest
@@ -248,6 +251,11 @@ class RadiographService:
         changes = tuple(map(Change, FINDINGS, before.tolist(), after.tolist()))
         concept = concepts.at(reading.box.centre, request.concept)
         return SteerAnswer((), concept, request.alpha, targets, on_target, off_target, changes, provenance)
+
+    def explain(self, request: ExplainRequest) -> ExplainAnswer:
+        """Where and how much a film speaks for a finding, by several methods, or reasons why the film is turned away."""
+        film = self.decode(request.film)
+        return explain(request, film, self._reader, self._provenance(film.digest))
 
     def case(self, case_id: UUID, tenant: str) -> Case:
         """A stored case. CaseWithdrawn when it was withdrawn, deleted since or not; NotFound when there is none, or none

@@ -255,7 +255,7 @@ class Draft:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values in the contract's names; probabilities to 6 places so that equal drafts are equal bytes."""
-        return _plain(asdict(self))  # type: ignore[no-any-return]
+        return plain(asdict(self))  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -272,7 +272,7 @@ class SearchAnswer:
 
     def to_json(self) -> dict[str, Any]:
         """As `Draft.to_json`."""
-        return _plain(asdict(self))  # type: ignore[no-any-return]
+        return plain(asdict(self))  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -287,7 +287,7 @@ class QueryAnswer:
 
     def to_json(self) -> dict[str, Any]:
         """As `Draft.to_json`."""
-        return _plain(asdict(self))  # type: ignore[no-any-return]
+        return plain(asdict(self))  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -318,14 +318,15 @@ class SteerAnswer:
 
     def to_json(self) -> dict[str, Any]:
         """As `Draft.to_json`."""
-        return _plain(asdict(self))  # type: ignore[no-any-return]
+        return plain(asdict(self))  # type: ignore[no-any-return]
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value of this module as JSON has it, numbers to 6 places."""
     if isinstance(value, Mapping):
-        return {k: _plain(v) for k, v in value.items()}
+        return {k: plain(v) for k, v in value.items()}
     if isinstance(value, tuple | list):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     if isinstance(value, StrEnum):
         return str(value)
     return round(value, 6) if isinstance(value, float) else value

@@ -17,9 +17,11 @@ from api.settings import ApiSettings
 from knowledge_base.findings import Polarity
 from knowledge_base.records import Case, CaseSentence, Mention
 from rag_service.errors import Busy, NotFound, ServiceError
+from rag_service.explain_request import ExplainRequest, Method
 from rag_service.imaging.film import Box
 from rag_service.models.concepts import Concept
 from rag_service.report.draft import Change, Draft, Provenance, SearchAnswer, SimilarCase, Status, SteerAnswer
+from rag_service.report.explained import ExplainAnswer, MethodAgreement, MethodExplanation, Superpixel
 from rag_service.requests import DraftRequest, SearchRequest, SteerRequest
 
 URL = "http://127.0.0.1"
@@ -31,6 +33,12 @@ NEAR = SimilarCase("c-1", 0.5, None, ("Edema",), "Mild edema.", None)
 STEERED = SteerAnswer(
     (), Concept("edema", 2.5, 7), -1.5, ("Edema",), -0.25, 0.01, (Change("Edema", 0.75, 0.5),), PROVENANCE
 )
+BASE = Box(0.25, 0.5, 0.5, 0.75)
+EXPLAINED = ExplainAnswer(
+    (), "Edema", 0.75, 1.5, -0.5, (Superpixel(BASE, 0.0625),),
+    (MethodExplanation(Method.SHAPLEY, (2.0,), (BASE,), None), MethodExplanation(Method.LIME, (-1.0,), None, 0.5)),
+    (MethodAgreement((Method.SHAPLEY, Method.LIME), None, 0.25),), None, PROVENANCE,
+)  # fmt: skip
 TEXT = "Mild edema. No effusion."
 CASE = Case(
     source="openi",
@@ -65,6 +73,10 @@ class Canned:
     def steer(self, request: SteerRequest) -> SteerAnswer:
         self.asked.append(request)
         return STEERED
+
+    def explain(self, request: ExplainRequest) -> ExplainAnswer:
+        self.asked.append(request)
+        return EXPLAINED
 
     def case(self, case_id: UUID, tenant: str) -> Case:
         if (case_id, tenant) != (CASE.id, "public"):
@@ -243,6 +255,43 @@ def test_steering_needs_a_form_with_a_film(client: TestClient, service: Canned) 
     alone = client.post("/v1/explain/steer", content=b"x", headers={"content-type": "image/png"})
     refused(alone, 415, "unsupported_media_type")
     refused(client.post("/v1/explain/steer", files=film(b"x" * 1001), data={"concept": "1"}), 413, "film_too_large")
+    assert service.asked == []
+
+
+def test_a_finding_is_explained(client: TestClient, service: Canned) -> None:
+    form = {"finding": "Edema", "methods": "shapley, lime", "picture": "true"}
+    answer = client.post("/v1/explain/finding", files=film(), data=form)
+    assert (answer.status_code, answer.json()) == (200, EXPLAINED.to_json())
+    assert answer.json()["superpixels"][0]["area"] == 0.0625
+    assert answer.json()["explanations"][1] == {"method": "lime", "values": [-1.0], "boxes": None, "fidelity": 0.5}
+    assert answer.json()["agreements"] == [{"methods": ["shapley", "lime"], "rank_correlation": None, "top_iou": 0.25}]
+    assert client.post("/v1/explain/finding", files=film(), data={"finding": "Fracture"}).status_code == 200
+    both = (Method.SHAPLEY, Method.LIME)
+    assert service.asked == [ExplainRequest(b"film", "Edema", both, picture=True), ExplainRequest(b"film", "Fracture")]
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {}, {"finding": ""}, {"finding": "No Finding"}, {"finding": CANARY}, {"finding": "edema"},
+        {"finding": "Edema", "methods": ""}, {"finding": "Edema", "methods": CANARY},
+        {"finding": "Edema", "methods": "lime,lime"}, {"finding": "Edema", "methods": "lime,"},
+        {"finding": "Edema", "picture": "yes"}, {"finding": "Edema", "concept": "1"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_an_explanation_of_nothing_is_refused(form: dict[str, str], client: TestClient, service: Canned) -> None:
+    answer = client.post("/v1/explain/finding", files=film(), data=form)
+    assert CANARY not in refused(answer, 422, "bad_request")["detail"]
+    assert service.asked == []
+
+
+def test_explaining_needs_a_form_with_a_film(client: TestClient, service: Canned) -> None:
+    refused(client.post("/v1/explain/finding", files={"finding": (None, "Edema")}), 422, "bad_request")
+    alone = client.post("/v1/explain/finding", content=b"x", headers={"content-type": "image/png"})
+    refused(alone, 415, "unsupported_media_type")
+    whole = client.post("/v1/explain/finding", files=film(b"x" * 1001), data={"finding": "Edema"})
+    refused(whole, 413, "film_too_large")
     assert service.asked == []
 
 

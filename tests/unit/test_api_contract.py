@@ -33,6 +33,7 @@ from api.startup import Startup
 from knowledge_base.records import CaseSentence, Mention
 from rag_service.errors import StoreUnavailable
 from rag_service.report.draft import Draft, SearchAnswer, Status, SteerAnswer
+from rag_service.report.explained import ExplainAnswer
 from rag_service.settings import Settings
 
 KEY = "a-key-of-24-characters-x"
@@ -64,7 +65,9 @@ def dataclasses_in(kind: Any) -> set[Any]:
     return found.union(*(dataclasses_in(each) for each in inner)) if inner else found
 
 
-ANSWERED: set[Any] = set().union(*map(dataclasses_in, (Draft, SearchAnswer, SteerAnswer)), {CaseSentence, Mention})
+ANSWERED: set[Any] = set().union(
+    *map(dataclasses_in, (Draft, SearchAnswer, SteerAnswer, ExplainAnswer)), {CaseSentence, Mention}
+)
 
 
 @pytest.mark.parametrize("kind", sorted(ANSWERED, key=str), ids=str)
@@ -121,7 +124,9 @@ def nested(value: Any) -> Iterator[dict[str, Any]]:
         yield from nested(inner)
 
 
-@pytest.mark.parametrize("body", [documents.DRAFT_BODY, documents.SEARCH_BODY, documents.STEER_BODY])
+@pytest.mark.parametrize(
+    "body", [documents.DRAFT_BODY, documents.SEARCH_BODY, documents.STEER_BODY, documents.EXPLAIN_BODY]
+)
 def test_a_form_example_has_only_declared_parts(body: dict[str, Any]) -> None:
     form = body["content"]["multipart/form-data"]
     assert set(form["example"]) <= set(form["schema"]["properties"])
@@ -134,6 +139,7 @@ def test_what_is_declared_as_an_answer() -> None:
         "post /v1/reports": ["200", "401", "413", "415", "422", "429", "500", "503"],
         "post /v1/search": ["200", "401", "413", "415", "422", "429", "500", "503"],
         "post /v1/explain/steer": ["200", "401", "413", "415", "422", "429", "500", "503"],
+        "post /v1/explain/finding": ["200", "401", "413", "415", "422", "429", "500", "503"],
         "get /v1/cases/{case_id}": ["200", "401", "404", "410", "422", "429", "500", "503"],
         "get /": ["200"],
         "get /livez": ["200"],
@@ -162,7 +168,7 @@ def test_every_route_but_the_open_ones_asks_for_the_key() -> None:
     with TestClient(guarded) as client:
         seen = set(routes(guarded))
         assert seen >= OPEN
-        assert len(seen - OPEN) == 4
+        assert len(seen - OPEN) == 5
         for method, path in seen - OPEN:
             url = path.replace("{case_id}", "9b6b5a52-6d0f-5c0e-8a53-0f4a0c7f2f11")
             for name, headers in CREDENTIALS.items():
