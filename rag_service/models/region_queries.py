@@ -238,5 +238,5 @@ def _built(listing: dict[str, Any], content: bytes) -> RegionQueries:
     except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise BadWeights(f"{LISTING_FILE} and {WEIGHTS_FILE} do not fit each other; {REMEDY}") from error
     if not all(bool(torch.isfinite(t).all()) for t in network.state_dict().values()) or not temperature > 0:
-        raise BadWeights(f"{WEIGHTS_FILE} holds numbers that are not finite; {REMEDY}")
+        raise BadWeights(f"{WEIGHTS_FILE} holds numbers that are not finite, or its temperature is not positive; {REMEDY}")
     return RegionQueries(listing["model"], network.eval(), temperature, choice, digest(listing))

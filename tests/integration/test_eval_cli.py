@@ -1,4 +1,4 @@
-"""Measurements of the labeler, of boxes and of speed, and `python -m eval` in this process."""
+"""Measurements of the labeler and of speed, and `python -m eval` in this process."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
 
 from eval import __main__ as cli
-from eval import gate, grounding, labeler, speed
+from eval import gate, labeler, speed
 from knowledge_base.errors import StoreInUse
 from knowledge_base.findings import FINDINGS
 from rag_service import wiring
@@ -37,7 +36,6 @@ STUDIES = {
     "CXR5": ("Never tagged.", "Pain", ("No Indexing",)),
 }
 """Of these only CXR4 is kept back from tuning."""
-NIH_HEADER = "file,image,patient_id,view,age,sex,labels"
 
 # --- the labeler
 
@@ -94,90 +92,6 @@ def test_without_studies_kept_back_there_is_one_part_and_without_any_nothing(mak
     assert [p.name for p in measured.parts] == ["all"]
     with pytest.raises(DatasetError, match="no report has both text and MeSH tags"):
         labeler.measure({"CXR5": reports["CXR5"]})
-
-
-# --- boxes
-
-
-def a_map(rows: tuple[int, int] = (0, 0), columns: tuple[int, int] = (0, 0)) -> NDArray[np.float32]:
-    """(64, 64): one where told, zero elsewhere."""
-    made = np.zeros((64, 64), np.float32)
-    made[slice(*rows), slice(*columns)] = 1.0
-    return made
-
-
-RIGHT_LUNG = a_map((20, 36), (12, 24))
-MAPS = {
-    "Lung Opacity": RIGHT_LUNG,
-    "Pneumothorax": RIGHT_LUNG,
-    "Atelectasis": RIGHT_LUNG,
-    "Pleural Effusion": a_map(),
-    "Cardiomegaly": a_map((32, 44), (28, 44)),
-}
-READER = SimpleNamespace(
-    encoder=SimpleNamespace(
-        record=SimpleNamespace(id="film@1"),
-        network=None,
-        read=lambda film: SimpleNamespace(maps=None, places=np.stack([MAPS.get(f, a_map()) for f in FINDINGS])),
-    ),
-)
-
-
-def nih_folder(maker: Maker, *drawn: str) -> Path:
-    """Three films of three patients, and the boxes drawn on them, in cells of 16 pixels."""
-    for number, name in enumerate("abc"):
-        maker.film(f"{name}.png", number)
-    rows = [f"{n}.png,{n}.png,{i},PA,50,M,Infiltration|Effusion" for i, n in enumerate("abc")]
-    maker.table("images.csv", NIH_HEADER, *rows)
-    boxes = []
-    for line in drawn:
-        image, finding, *cells = line.split(",")
-        boxes.append(",".join([image, finding, *(str(16 * int(c)) for c in cells)]))
-    maker.table("boxes_1024.csv", "image,finding,x,y,w,h", *boxes)
-    return maker.folder
-
-
-def test_boxes_against_radiologists_boxes(maker: Maker) -> None:
-    folder = nih_folder(
-        maker,
-        "a.png,Infiltrate,12,20,12,16",
-        "a.png,Effusion,40,44,10,10",
-        "b.png,Cardiomegaly,38,32,16,12",
-        "b.png,Pneumothorax,40,20,12,16",
-        "c.png,Atelectasis,12,20,12,8",
-        "c.png,Atelectasis,40,20,12,16",
-        "unmeasured.png,Infiltrate,12,20,12,16",
-    )
-    result = grounding.measure(folder, READER, None, 7)  # type: ignore[arg-type]
-    found = result["findings"]
-    assert list(found) == ["all", "Lung Opacity", "Pleural Effusion", "Cardiomegaly", "Pneumothorax", "Atelectasis"]
-    right = found["Lung Opacity"]
-    assert (right["n"], right["iou"], right["hit"], right["pointing"]) == (1, 1.0, 1.0, 1.0)
-    assert (right["side"], right["sided"]) == (1.0, 1)
-    nothing = found["Pleural Effusion"]
-    assert (nothing["iou"], nothing["pointing"], nothing["side"], nothing["sided"]) == (0.0, 0.0, None, 0)
-    assert nothing["prior_iou"] > 0.1
-    heart = found["Cardiomegaly"]
-    assert (heart["iou"], heart["hit"], heart["pointing"], heart["side"]) == (pytest.approx(6 / 26), 1.0, 0.0, None)
-    assert (found["Pneumothorax"]["iou"], found["Pneumothorax"]["side"]) == (0.0, 0.0)
-    both = found["Atelectasis"]
-    assert (both["n"], both["iou"], both["pointing"], both["side"]) == (1, 0.5, 1.0, None)
-    every = found["all"]
-    assert (every["n"], every["hit"], every["pointing"], every["side"], every["sided"]) == (5, 0.6, 0.4, 0.5, 2)
-    assert every["iou"] == pytest.approx((1 + 6 / 26 + 0.5) / 5)
-    low, high = result["iou_ci"]
-    assert 0.0 <= low <= every["iou"] <= high <= 1.0
-    assert (result["seed"], result["signature"]["model"]) == (7, "film@1")
-    lines = grounding.table(result).splitlines()
-    assert lines[0].endswith("seed 7") and lines[2].split()[:5] == ["all", "5", "0.346", "0.600", "0.400"]
-    assert lines[4].split()[-4:-2] == ["-", "0"]
-    assert lines[4].split()[-1] == "-"  # no network to draw Grad-CAM maps of
-
-
-def test_a_folder_without_reader_boxes_cannot_be_measured(maker: Maker) -> None:
-    folder = nih_folder(maker, "elsewhere.png,Infiltrate,12,20,12,16")
-    with pytest.raises(DatasetError, match="holds no reader box"):
-        grounding.measure(folder, READER, None, 7)  # type: ignore[arg-type]
 
 
 # --- speed
@@ -283,13 +197,6 @@ def test_the_labeler_by_command(run: Run, maker: Maker, tmp_path: Path) -> None:
     code, said, _ = run("labeler", maker.openi(STUDIES), "--json", tmp_path / "r.json")
     assert code == 0 and said.startswith("labeler|rules@1|context@1|n:4|seed:7|")
     assert [p["name"] for p in written(tmp_path / "r.json")["parts"]] == ["all", "kept_back"]
-
-
-def test_grounding_by_command(run: Run, maker: Maker, tmp_path: Path) -> None:
-    folder = nih_folder(maker, "a.png,Infiltrate,12,20,12,16", "b.png,Cardiomegaly,30,32,16,12")
-    code, said, _ = run("grounding", folder, "--json", tmp_path / "r.json")
-    assert code == 0 and said.startswith("mean IoU interval over all [")
-    assert written(tmp_path / "r.json")["findings"]["all"]["n"] == 2
 
 
 def test_speed_by_command(run: Run, service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
