@@ -184,7 +184,9 @@ def test_structures_on_outlined_films(tmp_path: Path) -> None:
     for folder in ("images", "masks"):
         (tmp_path / folder).mkdir()
     for name in ("JPCLN001", "JPCNN002"):
-        Image.fromarray(np.full((64, 64), 90, np.uint8)).save(tmp_path / "images" / f"{name}.png")
+        Image.fromarray(np.arange(64 * 64, dtype=np.uint16).astype(np.uint8).reshape(64, 64)).save(
+            tmp_path / "images" / f"{name}.png"
+        )
     bits = np.zeros((200, 200), np.uint8)
     bits[50:150, 50:150] = 7  # all three in the middle
     Image.fromarray(bits).save(tmp_path / "masks" / "JPCLN001.png")
