@@ -8,7 +8,7 @@ some of them denied. Never mirrored.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Final
@@ -23,6 +23,7 @@ from rag_service.datasets.relevance import LEVELS
 from rag_service.models.region_network import QUERIES, Located, QueryShape, RegionNetwork, Seen
 from rag_service.training import losses, region_losses
 from rag_service.training.region_bank import CONCEPTS, Bank, Placed, Shown, Words
+from rag_service.training.region_matching import Aims, matched
 from rag_service.training.region_prompts import Concept
 from rag_service.training.region_targets import Hull
 from rag_service.training.runs import autocast
@@ -219,58 +220,6 @@ class QueryTrainer:
         kinds = (pooled, located.features.float()[film, query])
         likeness = [self.network.likeness(kind, self.network.known) for kind in kinds]
         return torch.stack([region_losses.named(one, positives) for one in likeness]).mean()
-
-
-@dataclass(frozen=True, eq=False)
-class Aims:
-    """Of a batch, film, query and boxes where there are boxes; films and queries that are known to have none."""
-
-    placed: Sequence[tuple[int, int, Placed]]
-    empty: tuple[Tensor, Tensor]
-
-
-@dataclass(frozen=True, eq=False)
-class Matched:
-    """n regions, each with the box (n, 4) that it is to be, whether that box is its own, and what it counts for."""
-
-    film: Tensor
-    query: Tensor
-    region: Tensor
-    boxes: Tensor
-    own: Tensor
-    weight: Tensor
-
-
-def matched(found: Tensor, aims: Aims) -> Matched:
-    """Boxes found (B, Q, R, 4) against those aimed at: every region of a query that has boxes gets one."""
-    parts = []
-    for (film, query, placed), cost in zip(aims.placed, _costs(found, aims), strict=True):
-        box, own = region_losses.match(cost)
-        share = np.where(own, 1.0, region_losses.SPARE) * placed.weight
-        parts.append((film, query, placed.boxes[box], own, share))
-    count = found.shape[2]
-    return Matched(
-        film=torch.tensor([p[0] for p in parts], dtype=torch.long).repeat_interleave(count),
-        query=torch.tensor([p[1] for p in parts], dtype=torch.long).repeat_interleave(count),
-        region=torch.arange(count).repeat(len(parts)),
-        boxes=torch.from_numpy(np.concatenate([p[2] for p in parts] or [np.zeros((0, 4), np.float32)])),
-        own=torch.from_numpy(np.concatenate([p[3] for p in parts] or [np.zeros(0, np.bool_)])),
-        weight=torch.from_numpy(np.concatenate([p[4] for p in parts] or [np.zeros(0)]).astype(np.float32)),
-    )
-
-
-def _costs(found: Tensor, aims: Aims) -> Iterator[NDArray[np.float32]]:
-    """For each query that has k boxes, the distances (R, k) of its regions from them; all of a batch are computed at once."""
-    count, sizes = found.shape[2], [len(p.boxes) for _, _, p in aims.placed]
-    regions = [
-        found[film, query].repeat_interleave(k, 0) for (film, query, _), k in zip(aims.placed, sizes, strict=True)
-    ]
-    boxes = [np.tile(p.boxes, (count, 1)) for _, _, p in aims.placed]
-    if not regions:
-        return
-    apart = region_losses.distance(torch.cat(regions), torch.from_numpy(np.concatenate(boxes))).numpy()
-    for part in np.split(apart, np.cumsum([count * k for k in sizes])[:-1]):
-        yield part.reshape(count, -1)
 
 
 def _names(concept: Concept) -> list[float]:

@@ -155,7 +155,9 @@ def drawn_boxes(folder: Path, corpus: Corpus) -> dict[int, dict[Concept, Floats]
 def _outlined(folder: Path, rows: Mapping[tuple[str, str], int]) -> dict[int, dict[str, Hull]]:
     """Hulls of lungs, heart and cardiomediastinum by row, of JSRT and Cohen."""
     found: dict[int, dict[str, Hull]] = {}
-    for outline in (*outlines.lung_boxes(folder / "cohen"), *outlines.object_boxes(folder / "anatomy_devices")):
+    objects = folder / "anatomy_devices"
+    marked = outlines.object_boxes(objects) if objects.is_dir() else []
+    for outline in (*outlines.lung_boxes(folder / "cohen"), *marked):
         if (row := rows.get(("cohen", outline.film))) is not None:
             hull = (outline.x_min, outline.y_min, outline.x_max, outline.y_max)
             found.setdefault(row, {})[outline.structure] = hull
@@ -172,7 +174,8 @@ def placed(
 ) -> Floats:
     """(N, 14, 6) where each source places each observation: Open-i's MeSH tags, and the sides and heights of drawn boxes."""
     found = np.zeros((len(corpus.studies), len(FINDINGS), 6), np.float32)
-    tags = {r.study: r.tags for r in openi.films(folder / "openi") if r.tags is not None}
+    read = openi.films(folder / "openi") if (folder / "openi").is_dir() else []
+    tags = {r.study: r.tags for r in read if r.tags is not None}
     for row, study in enumerate(corpus.studies):
         if SOURCES[corpus.source[row]] == "openi" and study in tags:
             found[row] = traits(tags[study] or ())
