@@ -7,7 +7,7 @@ import json
 import sys
 from typing import Final
 
-from eval.commands import films, memory, models, prompts, reports, structures
+from eval.commands import explanations, films, memory, models, prompts, reports, structures
 from knowledge_base.errors import StoreError
 from rag_service import settings as environment
 from rag_service.datasets.films import DatasetError
@@ -15,7 +15,9 @@ from rag_service.errors import ServiceError
 from rag_service.settings import SettingsError
 
 ABOUT: Final = "Measure the service. Every number it prints carries its counts, seed and signature."
-COMMANDS: Final = {c.name: c for part in (films, memory, reports, models, structures, prompts) for c in part.COMMANDS}
+COMMANDS: Final = {
+    c.name: c for part in (explanations, films, memory, models, prompts, reports, structures) for c in part.COMMANDS
+}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -99,7 +99,7 @@ class Explainer:
         return Saliency(self.encoder.network)
 
     def _grad_cam(self, reading: FilmReading, finding: str) -> NDArray[np.float32]:
-        return self._saliency.maps(reading.maps, [finding])[0]
+        return np.asarray(self._saliency.maps(reading.maps, [finding])[0], np.float32)
 
     def _attention(self, reading: FilmReading, finding: str) -> NDArray[np.float32]:
         if self.queries is None:
