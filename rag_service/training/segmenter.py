@@ -41,6 +41,8 @@ from rag_service.training.runs import autocast, load_checkpoint, save_checkpoint
 from rag_service.training.structure_targets import Marked, Targets, box_loss, overlap_loss
 
 CHECKPOINT: Final = "checkpoint.pt"
+SETTLING, SETTLED = 24, 24
+"""Batches of unchanged films, and films in each, that the final statistics are taken from: those of many scanners."""
 TERMS: Final = (
     "Research use only; not a medical device. Trained on JSRT (research, cite Shiraishi 2000; masks van Ginneken 2006), NIH "
     "ChestX-ray14 (free use, attribute the NIH Clinical Center), Open-i (CC BY-NC-ND 4.0) and the Cohen COVID collection (per "
@@ -94,7 +96,7 @@ class SegmenterTrainer:
         self.step = 0
 
     def run(self) -> SegmenterNetwork:
-        """Train to the end of the plan; the averaged network."""
+        """Train to the end of the plan; the averaged network, its statistics those of films as they are."""
         self._resume()
         with tqdm(total=self.plan.steps, initial=self.step, desc="training", unit="step", mininterval=5) as bar:
             while self.step < self.plan.steps:
@@ -103,7 +105,7 @@ class SegmenterTrainer:
                 bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
                 if self.step % 50 == 0 or self.step == self.plan.steps:
                     self._save()
-        return self.averaged
+        return self._settled()
 
     def _advance(self) -> float:
         plan, rng = self.plan, np.random.default_rng((self.plan.seed, self.step))
@@ -137,6 +139,21 @@ class SegmenterTrainer:
         self.step += 1
         self._average()
         return float(loss.detach())
+
+    @torch.no_grad()
+    def _settled(self) -> SegmenterNetwork:
+        """The averaged network with its running statistics taken anew: in training it saw changed films only, and was misled by
+        others.
+        """
+        network, rng = deepcopy(self.averaged).train(), np.random.default_rng(self.plan.seed)
+        usual = self.films.sketched if self.films.sketched.films else self.films.outlined
+        for part in network.modules():
+            if isinstance(part, nn.BatchNorm2d):
+                part.reset_running_stats()
+                part.momentum = None  # the plain mean over all batches
+        for _ in range(SETTLING):
+            network(_input(self._grey(_some(usual, SETTLED, rng).rows)))
+        return network.eval()
 
     def _grey(self, rows: NDArray[np.int64]) -> Tensor:
         """Films (n, 1, S, S) in [0, 1]."""
