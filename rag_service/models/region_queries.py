@@ -119,7 +119,7 @@ class RegionQueries:
     def point(self, reading: FilmReading, box: Box) -> RegionAnswer:
         """What lies under a box; its attention is the soft box itself."""
         seen = self._look(reading)
-        place = torch.tensor([[[*_centred(box)]]])
+        place = torch.tensor([[_centred(box)]], dtype=torch.float32)
         feature = self.network.point(seen, place)[0, 0]
         return RegionAnswer((box,), None, feature.numpy(), self._under(place[0, 0]), self._likeness(feature))
 

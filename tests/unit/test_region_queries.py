@@ -126,7 +126,7 @@ def test_words_are_answered(queries: RegionQueries) -> None:
 
 
 def test_a_box_is_answered_with_what_lies_there(queries: RegionQueries) -> None:
-    box = Box(0.0, 0.0, 0.25, 0.25)
+    box = Box(np.float64(0.0), np.float64(0.0), np.float64(0.25), np.float64(0.25))
     answer = queries.answer(a_reading(), box, Text())
     assert answer.boxes == (box,) and answer.presence is None
     assert int(answer.attention.argmax()) == 0 and float(answer.attention.sum()) == pytest.approx(1.0)
