@@ -14,8 +14,13 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
+from eval.phantom.__main__ import truth
+from eval.phantom.cases import CASES
+from eval.phantom.files import png
+from eval.phantom.thorax import render
 from rag_service import sealed
 from rag_service.errors import BadWeights
+from rag_service.imaging.decode import decode
 from rag_service.imaging.film import Film, Frame
 from rag_service.models.segmenter import (
     RECORD_FILE,
@@ -25,6 +30,7 @@ from rag_service.models.segmenter import (
     SegmenterShape,
     load_segmenter,
 )
+from rag_service.report.cardiothoracic import cardiothoracic_ratio, load_limits
 from rag_service.training.segmenter import save_segmenter
 
 SHIPPED = Path(__file__).parents[2] / "rag_service" / "weights"
@@ -125,3 +131,23 @@ def test_the_shipped_segmenter_is_small() -> None:
     assert isinstance(shipped, Segmenter)
     assert shipped.record.name == "thorax-unet"
     assert (SHIPPED / WEIGHTS_FILE).stat().st_size <= 1_500_000
+
+
+@pytest.mark.parametrize("name", ["normal", "consolidation", "devices", "nodule", "pneumothorax"])
+def test_the_shipped_segmenter_measures_the_heart_of_a_phantom(name: str) -> None:
+    shipped, case = load_segmenter(SHIPPED), CASES[name]
+    assert shipped is not None
+    phantom = render(case.anatomy, case.pathologies, case.devices, seed=0)
+    masks = shipped.read(decode(png(phantom, 8)))
+    middles = [float(np.nonzero(masks.mask(s))[1].mean()) for s in ("right lung", "heart", "left lung")]
+    assert middles == sorted(middles)  # the patient's right lies on the viewer's left
+    measured = cardiothoracic_ratio(masks)
+    assert measured.value == pytest.approx(truth(phantom)["cardiothoracic_ratio"], abs=0.03)
+
+
+def test_the_shipped_limits_belong_to_the_shipped_segmenter() -> None:
+    shipped = load_segmenter(SHIPPED)
+    assert shipped is not None
+    limits = load_limits(SHIPPED, shipped.record.id)
+    assert limits is not None
+    assert 0.4 < limits.normal_below < 0.5 < limits.enlarged_from < 0.75
