@@ -12,7 +12,8 @@ from typing import Any, Final
 import numpy as np
 from tqdm import tqdm
 
-from eval import films, scores
+from eval import films, readings, scores
+from knowledge_base.findings import FINDINGS
 from rag_service.datasets import others, outlines
 from rag_service.datasets.films import FilmRow, Split
 from rag_service.errors import BadWeights
@@ -50,18 +51,33 @@ def measure(
     if (folder / "masks").is_dir():
         rows = [r for r in others.jsrt(folder) if split is None or r.split is split][:limit]
         return {"structures": structures(rows, folder, reader)}
-    return {"sides": sides(films.read(folder, split)[:limit], reader, text, seed)}
-
-
-def sides(rows: Sequence[FilmRow], reader: Reader, text: TextVectors, seed: int) -> dict[str, Any]:
-    """Share of films on which the heaviest box of a prompt lies on the side it names, and on which both sides' prompts do."""
     queries = queries_of(reader)
+    read = _readings(films.read(folder, split)[:limit], reader)
+    return {"sides": sides(read, queries, text, seed), "words": said(read, queries, text)}
+
+
+def said(
+    read: Sequence[tuple[FilmRow, FilmReading]], queries: RegionQueries, text: TextVectors
+) -> dict[str, float | None]:
+    """Macro-AUROC of the findings by the presence of their names, and of their absence by that of the names denied."""
+    asked = [f.lower() for f in FINDINGS[1:]]
+    vectors = text.encode([*asked, *(f"no {words}" for words in asked)])
+    presence = np.array([[a.presence for a in queries.ask(reading, vectors)] for _, reading in read], np.float64)
+    labels = readings.labels([row for row, _ in read])[:, 1:]
+    affirmed, denied = presence[:, : len(asked)], presence[:, len(asked) :]
+    return {"affirmed": scores.macro_auroc(labels, affirmed), "denied": scores.macro_auroc(1 - labels, denied)}
+
+
+def sides(
+    read: Sequence[tuple[FilmRow, FilmReading]], queries: RegionQueries, text: TextVectors, seed: int
+) -> dict[str, Any]:
+    """Share of films on which the heaviest box of a prompt lies on the side it names, and on which both sides' prompts do."""
     vectors = text.encode([p.format(side) for p in PROMPTS for side in SIDES])
-    landed = np.array([_landed(queries, reading, vectors) for _, reading in _readings(rows, reader)])
-    patients = [r.patient for r in rows]
+    landed = np.array([_landed(queries, reading, vectors) for _, reading in read])
+    patients = [row.patient for row, _ in read]
     both = landed.all(2).mean(1)
     return {
-        "films": len(rows),
+        "films": len(read),
         "prompts": {p: {"side": float(landed[:, i].mean()), "both": float(landed[:, i].all(1).mean())}
                     for i, p in enumerate(PROMPTS)},
         "moved": float(both.mean()),
@@ -118,6 +134,9 @@ def table(result: Mapping[str, Any]) -> str:
             f"prompts for either side on {asked['films']} films: both on their side {asked['moved']:.3f} [{low:.3f}, {high:.3f}]"
         )
         lines += [f"  {p:42s} side {v['side']:.3f} both {v['both']:.3f}" for p, v in asked["prompts"].items()]
+    if (words := result.get("words")) is not None:
+        shown = {name: scores.shown(value) for name, value in words.items()}
+        lines.append(f"macro-AUROC by a finding's name {shown['affirmed']}, by 'no' and its name {shown['denied']}")
     if (found := result.get("structures")) is not None:
         lines.append(f"structures on {found['films']} outlined films")
         lines += [

@@ -175,7 +175,10 @@ def test_prompts_for_either_side(maker: Maker) -> None:
     result = prompted.measure(nih_folder(maker, *DRAWN), None, 2, reader, Text(), 7)  # type: ignore[arg-type]
     assert result["sides"]["films"] == 2 and result["sides"]["moved"] == 1.0
     assert result["sides"]["prompts"]["{} lung"] == {"side": 1.0, "both": 1.0}
-    assert prompted.table(result).startswith("prompts for either side on 2 films: both on their side 1.000")
+    assert result["words"] == {"affirmed": None, "denied": None}  # both films bear the same labels
+    lines = prompted.table(result).splitlines()
+    assert lines[0].startswith("prompts for either side on 2 films: both on their side 1.000")
+    assert lines[-1] == "macro-AUROC by a finding's name -, by 'no' and its name -"
     with pytest.raises(BadWeights, match=r"no region-queries\.json"):
         prompted.measure(maker.folder, None, None, a_reader(), Text(), 7)  # type: ignore[arg-type]
 
