@@ -83,7 +83,7 @@ def test_what_is_left_out_gives_way_to_the_blur_and_never_to_black() -> None:
         seen.append(films)
         return grey(films)
 
-    film = OccludedFilm(bright(), QUARTERS, scores)
+    film = OccludedFilm(bright(), QUARTERS, scores, blur=20.0)
     film.log_odds(np.array([[True] * 4, [False] * 4, [True, False, False, False]]))
     whole, blurred, first = seen[0].astype(int)
     assert np.array_equal(whole, bright())
