@@ -276,7 +276,7 @@ def test_a_search_by_words_film_and_finding(house: House) -> None:
 def test_the_stopwatch_hears_every_stage(house: House) -> None:
     watch = Stopwatch()
     house.service.draft(DraftRequest(film(house.stored)), watch)
-    assert list(watch.seconds) == ["decode", "encode", "places", "search", "compose", "coverage"]
+    assert list(watch.seconds) == ["decode", "encode", "places", "structures", "search", "compose", "coverage"]
     assert all(s >= 0 for s in watch.seconds.values())
 
 
