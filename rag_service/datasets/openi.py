@@ -90,7 +90,7 @@ def reports(archive: Path) -> dict[str, Report]:
 
 def films(folder: Path) -> list[FilmRow]:
     """Every film of an Open-i folder in either layout, in a stable order. DatasetError when it is neither."""
-    by_study = reports(_archive_of(folder))
+    by_study = reports(archive_of(folder))
     if (folder / "images.csv").is_file():
         rows = read_table(folder / "images.csv", ("file", "image_id", "study_id", "projection"))
         listed = [(folder / r["file"], r["study_id"], r) for r in rows]
@@ -118,7 +118,8 @@ def _film(path: Path, study: str, row: Mapping[str, str], report: Report | None)
     )
 
 
-def _archive_of(folder: Path) -> Path:
+def archive_of(folder: Path) -> Path:
+    """The archive, or unpacked folder, of the reports that go with a folder of films; DatasetError when there is none."""
     for candidate in (folder / ARCHIVE, folder / "ecgen-radiology"):
         if candidate.exists():
             return candidate
