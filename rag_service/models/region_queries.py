@@ -97,9 +97,14 @@ class RegionQueries:
         """What the film shows of words, or under a box. BadWeights when the reading has no maps to ask."""
         return self.point(reading, asked) if isinstance(asked, Box) else self.ask(reading, text.encode([asked]))[0]
 
+    @torch.inference_mode()
     def found(self, reading: FilmReading) -> dict[str, RegionAnswer]:
         """The answers to all of QUERIES."""
-        return dict(zip(QUERIES, self.ask(reading, self.network.known.detach().numpy()), strict=True))
+        seen, known = self._look(reading), self.network.known
+        located = self.network.locate(seen, known)
+        gate = self.network.gated(seen, located.features)
+        logits = self.network.present(seen, gate, located.features, known)
+        return dict(zip(QUERIES, self._answers(located, logits[0]), strict=True))
 
     def joined(self, places: Sequence[Box], answer: RegionAnswer) -> tuple[Box, ...]:
         """The boxes of a finding's place map and of its query as one set, heaviest first."""
@@ -111,9 +116,8 @@ class RegionQueries:
         seen, asked = self._look(reading), torch.from_numpy(vectors)
         located = self.network.locate(seen, torch.cat([self.network.known, asked]))
         known, features = located.features[:, : len(QUERIES)], located.features[:, len(QUERIES) :]
-        logits = self.network.present(seen, self.network.gated(seen, known), features, asked)[0]
-        presence = torch.sigmoid(logits / self.temperature).tolist()
-        return [self._answer(located, len(QUERIES) + i, p) for i, p in enumerate(presence)]
+        logits = self.network.present(seen, self.network.gated(seen, known), features, asked)
+        return self._answers(located, logits[0])
 
     @torch.inference_mode()
     def point(self, reading: FilmReading, box: Box) -> RegionAnswer:
@@ -136,15 +140,24 @@ class RegionQueries:
     def _look(self, reading: FilmReading) -> Seen:
         return self.network.look(maps_of([reading]))
 
-    def _answer(self, located: Located, query: int, presence: float) -> RegionAnswer:
-        feature, side = located.features[0, query], self.network.shape.side
-        return RegionAnswer(
-            boxes=shown(located.boxes[0, query].numpy(), torch.sigmoid(located.weights[0, query]).numpy()),
-            presence=presence,
-            feature=feature.numpy(),
-            attention=located.attention[0, query].view(side, side).numpy(),
-            likeness=self._likeness(feature),
+    def _answers(self, located: Located, logits: Tensor) -> list[RegionAnswer]:
+        """The last queries of a film, as many as there are presence logits."""
+        boxes, weights, features, attention = (
+            part[0, -len(logits) :] for part in (located.boxes, located.weights, located.features, located.attention)
         )
+        side = self.network.shape.side
+        presence, heavy = torch.sigmoid(logits / self.temperature).tolist(), torch.sigmoid(weights).numpy()
+        likeness = self.network.likeness(features, self.network.known).tolist()
+        return [
+            RegionAnswer(
+                boxes=shown(boxes[i].numpy(), heavy[i]),
+                presence=presence[i],
+                feature=features[i].numpy(),
+                attention=attention[i].view(side, side).numpy(),
+                likeness=dict(zip(QUERIES, likeness[i], strict=True)),
+            )
+            for i in range(len(logits))
+        ]
 
     def _likeness(self, feature: Tensor) -> dict[str, float]:
         return dict(zip(QUERIES, self.network.likeness(feature, self.network.known).tolist(), strict=True))
@@ -238,5 +251,7 @@ def _built(listing: dict[str, Any], content: bytes) -> RegionQueries:
     except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise BadWeights(f"{LISTING_FILE} and {WEIGHTS_FILE} do not fit each other; {REMEDY}") from error
     if not all(bool(torch.isfinite(t).all()) for t in network.state_dict().values()) or not temperature > 0:
-        raise BadWeights(f"{WEIGHTS_FILE} holds numbers that are not finite, or its temperature is not positive; {REMEDY}")
+        raise BadWeights(
+            f"{WEIGHTS_FILE} holds numbers that are not finite, or its temperature is not positive; {REMEDY}"
+        )
     return RegionQueries(listing["model"], network.eval(), temperature, choice, digest(listing))
