@@ -354,5 +354,6 @@ class RadiographService:
             view_fusion=views.digest if lateral and views else None,
             concepts=concepts.digest if concepts else None,
             reranker=self._memory.reranker_digest,
+            queries=self._reader.queries.digest if self._reader.queries else None,
             segmenter=self._reader.segmenter.record.id if self._reader.segmenter else None,
         )

@@ -70,8 +70,9 @@ def _heated(grey: Colours, places: NDArray[np.float32]) -> Colours:
 
 def _boxes(pen: ImageDraw.ImageDraw, boxes: Sequence[Box], left: int, width: int) -> None:
     for box in boxes:
-        corners = (box.x_min * width + left, box.y_min * HEIGHT + _TITLE, box.x_max * width + left, box.y_max * HEIGHT)
-        pen.rectangle((*corners[:3], corners[3] + _TITLE), outline=_BOX, width=2)
+        across = (box.x_min * width + left, box.x_max * width + left)
+        down = (box.y_min * HEIGHT + _TITLE, box.y_max * HEIGHT + _TITLE)
+        pen.rectangle((across[0], down[0], across[1], down[1]), outline=_BOX, width=2)
 
 
 def _words(pen: ImageDraw.ImageDraw, one: Explanation, left: int) -> None:

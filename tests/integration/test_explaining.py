@@ -90,6 +90,7 @@ def test_a_finding_is_explained_by_four_methods(service: RadiographService, film
     assert sum(s.area for s in answer.superpixels) == pytest.approx(1.0)
     assert [a.methods for a in answer.agreements][:2] == [(GRAD_CAM, SHAPLEY), (GRAD_CAM, LIME)]
     assert len(answer.agreements) == 6
+    assert answer.provenance.queries == "ab" * 32
     with Image.open(BytesIO(b64decode(answer.picture or ""))) as image:
         assert (image.format, image.size) == ("PNG", (5 * 520 - 8, HEIGHT + 60))
 
