@@ -101,9 +101,11 @@ def studies(folder: Path, split: Split | None, limit: int | None, seed: int) -> 
     return [found[i] for i in sorted(drawn.tolist())]
 
 
-def draft(service: RadiographService, found: Sequence[Study], *, laterals: bool, told: str) -> list[Drafted]:
-    """Every study drafted with its own indication, from everybody's cases but its own. `told` names what is drafted."""
-    return [_draft(service, s, laterals) for s in tqdm(found, desc=told, unit="film")]
+def draft(
+    service: RadiographService, found: Sequence[Study], *, laterals: bool, told: str | None = None
+) -> list[Drafted]:
+    """Every study drafted with its own indication, from everybody's cases but its own. Progress is shown under `told`."""
+    return [_draft(service, s, laterals) for s in tqdm(found, desc=told, unit="film", disable=told is None)]
 
 
 def _draft(service: RadiographService, study: Study, laterals: bool) -> Drafted:

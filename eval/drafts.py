@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from eval import alce, controls, draft_checks, drafting, films, places_said, report_labels, scores
+from eval import citations, controls, draft_checks, drafting, films, places_said, radfact, report_labels, scores
 from eval.controls import Texts
 from eval.drafting import Bench, Drafted, Study
 from eval.overlap import overlap
@@ -24,6 +24,7 @@ from knowledge_base.findings import FINDINGS, Polarity
 from rag_service.report.draft import Status
 from rag_service.report.entailment import judge
 from rag_service.report.labeler import NAME_VERSION
+from rag_service.report.sentences import split_sentences
 
 OURS: Final = "draft"
 FLAGGED: Final = "draft, flagged counted"
@@ -49,11 +50,12 @@ def measure(bench: Bench, found: Sequence[Study], tenant: str, *, laterals: bool
     ours = systems[OURS]["report"]
     return {
         **{name: ours[name] for name in HEADLINE},
-        **_cited(drafted),
+        **citations.support(drafted),
         **_watched(drafted),
         "systems": systems,
         "per_finding": report_labels.per_finding(truth["report"], _called(texts[OURS])),
         "places_said": places_said.measure(texts[OURS], [s.sentences for s in found]),
+        "radfact": _radfact(drafted, seed),
         "emission": _emission(drafted),
         "seed": seed,
         "signature": _signature(bench, found, drafted, laterals),
@@ -117,21 +119,22 @@ def _flagged(drafted: Sequence[Drafted]) -> Bools:
     return report_labels.with_normal(said | np.array([[f in names for f in FINDINGS] for names in listed]))
 
 
-def _cited(drafted: Sequence[Drafted]) -> dict[str, Any]:
-    """ALCE over all sentences of all drafts, and the positive or hedged ones that their quotes do not bear out."""
-    said = [f for d in drafted for f in d.draft.findings]
-    judged = [alce.judge_sentence(alce.Cited(f.sentence, tuple(c.quote for c in f.citations)), judge) for f in said]
-    affirmed = [j for f, j in zip(said, judged, strict=True) if f.polarity is not Polarity.NEGATIVE]
-    return {
-        "citation_precision": alce.precision(judged),
-        "citation_recall": alce.recall(judged),
-        "unsupported_positives": sum(not j.supported for j in affirmed),
-        "cited": {
-            "sentences": len(judged),
-            "citations": sum(len(j.right) for j in judged),
-            "positives": len(affirmed),
-        },
-    }
+def _radfact(drafted: Sequence[Drafted], seed: int) -> dict[str, Any]:
+    """RadFact's logical numbers; the reports have no boxes. A report's phrases are its sentences in which a finding is read."""
+    samples = [
+        radfact.Sample(d.study.frontal.study, _phrases(d.sentences), _phrases(_found_in(d.study.sentences)))
+        for d in drafted
+    ]
+    return dict(radfact.measure(samples, judge, seed)["logical"])
+
+
+def _phrases(sentences: Sequence[str]) -> tuple[radfact.Phrase, ...]:
+    return tuple(radfact.Phrase(s) for s in sentences)
+
+
+def _found_in(sections: Sequence[str]) -> list[str]:
+    spans = [(text, start, end) for text in sections for start, end in split_sentences(text)]
+    return [text[a:b] for text, a, b in spans if report_labels.mentions([text[a:b]])]
 
 
 def _watched(drafted: Sequence[Drafted]) -> dict[str, Any]:
@@ -209,13 +212,15 @@ def _findings(per_finding: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def _sentences(result: Mapping[str, Any]) -> list[str]:
-    cited, checks, told, where = (result[k] for k in ("cited", "checks", "emission", "places_said"))
+    cited, checks, told, where, fact = (result[k] for k in ("cited", "checks", "emission", "places_said", "radfact"))
     said = ", ".join(f"{told[str(p)]} {p}" for p in Polarity)
     return [
         f"said: {said}; listed to look for {told['listed_to_look_for']}; not assessed: {_counts(told['not_assessed'])}",
         f"citation precision {scores.shown(result['citation_precision'])} of {cited['citations']} citations, recall"
         f" {scores.shown(result['citation_recall'])} of {cited['sentences']} sentences; unsupported positives"
         f" {result['unsupported_positives']} of {cited['positives']}",
+        f"RadFact, logical, by rule: precision {scores.shown(fact['precision'])}, recall {scores.shown(fact['recall'])}, F1"
+        f" {scores.shown(fact['f1'])}",
         f"of {checks['drafts']} drafts: comparison without a prior {checks['compares']}, repeated phrase {checks['repeats']}, sides"
         f" that clash {checks['sides_clash']}, impression that differs {checks['impression_differs']}, placeholder"
         f" {checks['placeholder']}",

@@ -53,11 +53,40 @@ def _drafts(settings: Settings, options: argparse.Namespace) -> Result:
     return result, drafts.table(result)
 
 
-def _of_drafts(parser: argparse.ArgumentParser) -> None:
+def _citations(settings: Settings, options: argparse.Namespace) -> Result:
+    from eval import citations, drafting
+
+    found = drafting.studies(options.folder, options.split, options.limit, options.seed)
+    if options.store:
+        settings = replace(settings, store=options.store)
+    with drafting.bench(settings) as bench:
+        result = citations.measure(bench, found, settings.tenant, options.seed)
+    return result, citations.table(result)
+
+
+def _radfact(_: Settings, options: argparse.Namespace) -> Result:
+    from eval import radfact
+    from rag_service.report.entailment import judge
+
+    result = radfact.measure(radfact.read(options.samples), judge, options.seed)
+    return result, radfact.table(result)
+
+
+def _of_radfact(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "samples", type=Path, help="JSON as RadFact reads it: predictions and targets, phrase by phrase"
+    )
+
+
+def _of_citations(parser: argparse.ArgumentParser) -> None:
     of_films(parser)
     parser.add_argument("--limit", type=at_least_one, help="at most so many studies, drawn by seed")
-    parser.add_argument("--laterals", action="store_true", help="read the lateral too, where a study has one")
     with_store(parser)
+
+
+def _of_drafts(parser: argparse.ArgumentParser) -> None:
+    _of_citations(parser)
+    parser.add_argument("--laterals", action="store_true", help="read the lateral too, where a study has one")
 
 
 def _of_labeler(parser: argparse.ArgumentParser) -> None:
@@ -68,5 +97,7 @@ COMMANDS: Final = (
     Command("labeler", "the labeler against MeSH tags and a second labeler", _labeler, _of_labeler),
     Command("consistency", "do reports contradict their films?", _consistency),
     Command("drafts", "drafts against the reports that were written", _drafts, _of_drafts),
+    Command("citations", "do citations bear out what drafts say?", _citations, _of_citations),
+    Command("radfact", "RadFact's six numbers of grounded reports", _radfact, _of_radfact),
     Command("grounding", "boxes against radiologists' boxes", _grounding, _of_grounding),
 )
