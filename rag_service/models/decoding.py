@@ -35,7 +35,8 @@ class SentenceForm:
     """A logits processor: only what continues a sentence of the grammar may follow.
 
     Words first, of which no two stand beside each other twice and none beside itself; then up to MAX_BOXES boxes, each larger than
-    nothing; then slots in ascending order; then the end. There is always something that may follow.
+    nothing; then slots in ascending order; then the end. There is always something that may follow. Of marks only the likeliest
+    may: beams are ways to say it, not ways to place and cite the same words.
     """
 
     def __init__(self, vocabulary: Vocabulary, forms: Sequence[Form], beams: int) -> None:
@@ -49,7 +50,11 @@ class SentenceForm:
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Scores (rows, vocabulary) after `input_ids` (rows, t), minus infinity for what may not follow; rows by task."""
         rows = [self.following(ids[1:], self._forms[i // self._beams]) for i, ids in enumerate(input_ids.tolist())]
-        return torch.nan_to_num(scores, nan=_NEVER, neginf=_NEVER).masked_fill(~torch.stack(rows), -torch.inf)
+        found = torch.nan_to_num(scores, nan=_NEVER, neginf=_NEVER).masked_fill(~torch.stack(rows), -torch.inf)
+        marks = found[:, self._vocabulary.words :]
+        likeliest = torch.zeros_like(marks, dtype=torch.bool).scatter(1, marks.argmax(1, keepdim=True), value=True)
+        marks.masked_fill_(~likeliest, -torch.inf)
+        return found
 
     def following(self, written: Sequence[int], form: Form) -> Tensor:
         """(vocabulary,) bool: what may follow the words and marks written so far."""

@@ -135,5 +135,21 @@ def test_tasks_written_together_are_written_as_alone() -> None:
         assert generate(made, VOCABULARY, alone, [form], 4)[0][0][0] == together[i][0][0]
 
 
+def test_beams_are_other_words_and_not_other_boxes_or_slots() -> None:
+    for each in generate(network(11), VOCABULARY, batch(), FORMS, 4):
+        texts = [read(text)[0].text for text, _ in each]
+        assert len(set(texts)) == 4
+
+
+def test_of_marks_only_the_likeliest_may_follow() -> None:
+    heart, end, cite = VOCABULARY.read("heart", 1)[0], VOCABULARY.mark(END), VOCABULARY.cite(1)
+    scores = torch.zeros(1, len(VOCABULARY))
+    scores[0, end], scores[0, cite] = 1.0, 2.0
+    form = SentenceForm(VOCABULARY, [TWO_SLOTS], 1)
+    found = form(torch.tensor([[VOCABULARY.mark(BEGIN), heart]]), scores)[0]
+    assert torch.isfinite(found[VOCABULARY.words :]).nonzero().flatten().tolist() == [cite - VOCABULARY.words]
+    assert torch.isfinite(found[: VOCABULARY.words]).sum() > 1
+
+
 def test_twice_is_the_same() -> None:
     assert generate(network(3), VOCABULARY, batch(), FORMS, 4) == generate(network(3), VOCABULARY, batch(), FORMS, 4)
