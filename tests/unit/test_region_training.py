@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -231,6 +232,14 @@ def test_training_lowers_its_losses_and_starts_from_the_words() -> None:
     for _ in range(40):
         last = trainer.step(0.9)
     assert last["boxes"] < first["boxes"] and last["presence"] < first["presence"]
+
+
+def test_films_without_a_box_teach_presence_alone() -> None:
+    made = planted(6)
+    bare = replace(made.bank, shown=[replace(a, placed=()) for a in made.bank.shown])
+    trainer = QueryTrainer(bare, words(Text()), {"others": np.arange(6)}, PLAN)
+    terms = trainer.step(0.0)
+    assert (terms["boxes"], terms["named"]) == (0.0, 0.0) and terms["presence"] > 0
 
 
 def test_words_that_deny_want_the_opposite() -> None:
