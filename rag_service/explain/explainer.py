@@ -56,26 +56,22 @@ class Explainer:
     @property
     def methods(self) -> tuple[Method, ...]:
         """Those that this model has."""
-        own = isinstance(self.encoder.network, FilmNetwork)
-        absent = {Method.GRAD_CAM: not own, Method.ATTENTION: not own or self.queries is None}
-        return tuple(m for m in Method if not absent.get(m, False))
+        return tuple(m for m in Method if m in {Method.SHAPLEY, Method.LIME, *self._drawn})
 
-    def explain(
-        self, film: Film, reading: FilmReading, finding: str, methods: Sequence[Method] = (), seed: int = SEED
-    ) -> Explained:
+    def explain(self, film: Film, reading: FilmReading, finding: str, methods: Sequence[Method] = ()) -> Explained:
         """By `methods`, or all that there are. BadWeights for one that this model does not have."""
         if lacking := [m for m in methods if m not in self.methods]:
             raise BadWeights(f"this model has no explanation by {', '.join(lacking)}")
         stored = to_stored(film.pixels)
         cut = superpixels(stored)
-        read = occluded_readings(OccludedFilm(stored, cut, self.scores(finding)), seed)
-        makers: dict[Method, Callable[[], Explanation]] = {
-            Method.GRAD_CAM: lambda: from_map(Method.GRAD_CAM, finding, self._grad_cam(reading, finding), cut),
-            Method.SHAPLEY: lambda: from_values(Method.SHAPLEY, finding, read.shapley(), cut),
-            Method.LIME: lambda: from_values(Method.LIME, finding, read.lime(), cut),
-            Method.ATTENTION: lambda: from_map(Method.ATTENTION, finding, self._attention(reading, finding), cut),
-        }
-        made = tuple(_tried(makers[m], read) for m in methods or self.methods)
+        read = occluded_readings(OccludedFilm(stored, cut, self.scores(finding)), SEED)
+
+        def make(method: Method) -> Explanation:
+            if method in self._drawn:
+                return from_map(method, finding, self._drawn[method](reading, finding), cut)
+            return from_values(method, finding, read.lime() if method is Method.LIME else read.shapley(), cut)
+
+        made = tuple(_tried(m, make, read) for m in methods or self.methods)
         return Explained(cut, made, read.film, read.blurred)
 
     def scores(self, finding: str) -> Scores:
@@ -93,24 +89,24 @@ class Explainer:
         return of
 
     @cached_property
-    def _saliency(self) -> Saliency:
-        if not isinstance(self.encoder.network, FilmNetwork):
-            raise BadWeights("this model has no explanation by grad_cam")
-        return Saliency(self.encoder.network)
+    def _drawn(self) -> dict[Method, Callable[[FilmReading, str], NDArray[np.floating]]]:
+        """What draws a map from a reading and the name of a finding: nothing where the model is not our own network."""
+        network, queries = self.encoder.network, self.queries
+        if not isinstance(network, FilmNetwork):
+            return {}
+        saliency = Saliency(network)
+        drawn: dict[Method, Callable[[FilmReading, str], NDArray[np.floating]]] = {
+            Method.GRAD_CAM: lambda reading, finding: saliency.maps(reading.maps, [finding])[0]
+        }
+        if queries is not None:
+            drawn[Method.ATTENTION] = lambda reading, finding: queries.found(reading)[finding].attention
+        return drawn
 
-    def _grad_cam(self, reading: FilmReading, finding: str) -> NDArray[np.float32]:
-        return np.asarray(self._saliency.maps(reading.maps, [finding])[0], np.float32)
 
-    def _attention(self, reading: FilmReading, finding: str) -> NDArray[np.float32]:
-        if self.queries is None:
-            raise BadWeights("this model has no explanation by attention")
-        return np.asarray(self.queries.found(reading)[finding].attention, np.float32)
-
-
-def _tried(make: Callable[[], Explanation], read: OccludedReadings) -> Explanation:
+def _tried(method: Method, make: Callable[[Method], Explanation], read: OccludedReadings) -> Explanation:
     """The explanation with its seconds, the films it takes included, and its fidelity to the films of the trial."""
     start = perf_counter()
-    made = make()
-    films = {Method.SHAPLEY: read.seconds[0], Method.LIME: sum(read.seconds)}.get(made.method, 0.0)
+    made = make(method)
+    films = {Method.SHAPLEY: read.seconds[0], Method.LIME: sum(read.seconds)}.get(method, 0.0)
     faithful = fidelity(made.values, read.of.trials, read.tried)
     return replace(made, seconds=perf_counter() - start + films, fidelity=faithful)

@@ -59,11 +59,11 @@ class Superpixels:
         )
 
 
-def superpixels(stored: NDArray[np.uint8], wanted: int = WANTED) -> Superpixels:
+def superpixels(stored: NDArray[np.uint8]) -> Superpixels:
     """Superpixels of a film as it is read, uint8 (256, 256). The same film is always cut in the same way."""
     from skimage.segmentation import slic
 
     cell = stored.shape[0] // MAP_SIDE
     grey = stored.reshape(MAP_SIDE, cell, MAP_SIDE, cell).mean((1, 3)) / 255.0
-    labels = slic(grey, wanted, _COMPACTNESS, channel_axis=None, start_label=0)
+    labels = slic(grey, WANTED, _COMPACTNESS, channel_axis=None, start_label=0)
     return Superpixels(np.unique(labels, return_inverse=True)[1].reshape(labels.shape).astype(np.int64))
