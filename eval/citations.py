@@ -19,6 +19,7 @@ from eval.altered_search import Noisy, Without, strangers
 from eval.drafting import Bench, Drafted, Study
 from eval.overlap import words
 from knowledge_base.findings import Polarity
+from knowledge_base.records import Case
 from rag_service.report.draft import Finding
 from rag_service.report.entailment import judge
 from rag_service.service import RadiographService
@@ -94,11 +95,11 @@ def table(result: Mapping[str, Any]) -> str:
         f"quotes: {quotes['checked']} checked, not verbatim: {faults}; of the film's own patient: {quotes['own_patient']}",
         f"without the cited cases, of {without['findings']} findings: {without['same_words']} in the same words by other cases,"
         f" {without['other_words']} in other words, {without['other_polarity']} stated otherwise, {without['unsaid']} unsaid",
-        f"{'noise':>6s} {'macro-F1':>9s} {'micro-F1':>9s} {'precision':>10s} {'recall':>7s} {'said':>6s}",
+        f"{'noise':>6s} {'macro-F1':>9s} {'micro-F1':>9s} {'precision':>10s} {'recall':>7s} {'said':>6s} {'same words':>10s} {'strangers cited':>15s}",
     ]
     lines += [
         f"{share:>6s} {scores.shown(v['label_f1_macro']):>9s} {scores.shown(v['label_f1_micro']):>9s}"
-        f" {scores.shown(v['citation_precision']):>10s} {scores.shown(v['citation_recall']):>7s} {v['said']:6d}"
+        f" {scores.shown(v['citation_precision']):>10s} {scores.shown(v['citation_recall']):>7s} {v['said']:6d} {v['same_words']:10d} {v['of_pool']:15d}"
         for share, v in result["noise"].items()
     ]
     return "\n".join(lines)
@@ -145,13 +146,20 @@ def _noise(
 ) -> dict[str, dict[str, Any]]:
     """Share of the found cases exchanged -> label-F1 and citations of the drafts."""
     pool = strangers(bench.memory.store, tenant, POOL, seed)
-    curve = {"0": _figures(found, drafted)}
+    curve = {"0": _figures(found, drafted) | _moved(drafted, drafted, pool)}
     for share in SHARES if pool else ():
         noisy = replace(bench.memory, cases=Noisy(bench.memory.cases, pool, share, seed))
-        told = f"{share:.0%} exchanged"
-        again = drafting.draft(bench.service(noisy), found, laterals=False, told=told)
-        curve[f"{share:g}"] = _figures(found, again)
+        again = drafting.draft(bench.service(noisy), found, laterals=False, told=f"{share:.0%} exchanged")
+        curve[f"{share:g}"] = _figures(found, again) | _moved(drafted, again, pool)
     return curve
+
+
+def _moved(before: Sequence[Drafted], after: Sequence[Drafted], pool: Sequence[Case]) -> dict[str, int]:
+    """Findings that keep their words, and citations of cases of the pool, which may be found without noise too."""
+    ids = {str(c.id) for c in pool}
+    kept = sum(len(set(b.sentences) & set(a.sentences)) for b, a in zip(before, after, strict=True))
+    cited = [c for a in after for f in a.draft.findings for c in f.citations]
+    return {"same_words": kept, "of_pool": sum(c.id in ids for c in cited)}
 
 
 def _figures(found: Sequence[Study], drafted: Sequence[Drafted]) -> dict[str, Any]:
