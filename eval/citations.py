@@ -95,11 +95,13 @@ def table(result: Mapping[str, Any]) -> str:
         f"quotes: {quotes['checked']} checked, not verbatim: {faults}; of the film's own patient: {quotes['own_patient']}",
         f"without the cited cases, of {without['findings']} findings: {without['same_words']} in the same words by other cases,"
         f" {without['other_words']} in other words, {without['other_polarity']} stated otherwise, {without['unsaid']} unsaid",
-        f"{'noise':>6s} {'macro-F1':>9s} {'micro-F1':>9s} {'precision':>10s} {'recall':>7s} {'said':>6s} {'same words':>10s} {'strangers cited':>15s}",
+        f"{'noise':>6s} {'macro-F1':>9s} {'micro-F1':>9s} {'precision':>10s} {'recall':>7s} {'said':>6s}"
+        f" {'same words':>10s} {'strangers cited':>15s}",
     ]
     lines += [
         f"{share:>6s} {scores.shown(v['label_f1_macro']):>9s} {scores.shown(v['label_f1_micro']):>9s}"
-        f" {scores.shown(v['citation_precision']):>10s} {scores.shown(v['citation_recall']):>7s} {v['said']:6d} {v['same_words']:10d} {v['of_pool']:15d}"
+        f" {scores.shown(v['citation_precision']):>10s} {scores.shown(v['citation_recall']):>7s} {v['said']:6d}"
+        f" {v['same_words']:10d} {v['of_pool']:15d}"
         for share, v in result["noise"].items()
     ]
     return "\n".join(lines)
