@@ -121,7 +121,7 @@ def evidence(hypothesis: str, phrases: Sequence[Phrase], judge: Judge) -> tuple[
 
 def pixel_precision(boxes: Sequence[Box], among: Sequence[Box]) -> float:
     """Share of the pixels of some boxes that lie in others; 0 without any."""
-    one, other = _mask(boxes), _mask(among)
+    one, other = mask(boxes), mask(among)
     return float((one & other).sum() / one.sum()) if one.any() else 0.0
 
 
@@ -141,12 +141,13 @@ def _fits(boxes: Sequence[Box], grounds: Sequence[Phrase]) -> bool:
     return pixel_precision(boxes, among) > LEAST_PRECISION
 
 
-def _mask(boxes: Sequence[Box]) -> NDArray[np.bool_]:
-    mask = np.zeros((SIDE, SIDE), bool)
+def mask(boxes: Sequence[Box]) -> NDArray[np.bool_]:
+    """(SIDE, SIDE) what boxes cover."""
+    covered = np.zeros((SIDE, SIDE), bool)
     for b in boxes:
         x_min, y_min, x_max, y_max = (int(v * SIDE) for v in (b.x_min, b.y_min, b.x_max, b.y_max))
-        mask[y_min:y_max, x_min:x_max] = True
-    return mask
+        covered[y_min:y_max, x_min:x_max] = True
+    return covered
 
 
 def _means(values: Floats) -> dict[str, float | None]:

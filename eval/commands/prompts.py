@@ -19,6 +19,17 @@ def _prompts(settings: Settings, options: argparse.Namespace) -> Result:
     return result, prompted.table(result)
 
 
+def _dialogue(settings: Settings, options: argparse.Namespace) -> Result:
+    from eval import dialogue
+    from rag_service.models.text import load_text_encoder
+    from rag_service.wiring import build_reader
+
+    reader = build_reader(settings)
+    answered = dialogue.ask(options.folder, options.split, options.limit, reader, load_text_encoder())
+    result = dialogue.measure(answered, reader.encoder.record.id, options.seed)
+    return result, dialogue.table(result)
+
+
 def _of_prompts(parser: argparse.ArgumentParser) -> None:
     of_films(parser)
     parser.add_argument("--limit", type=at_least_one, help="at most so many films, the first ones")
@@ -28,4 +39,5 @@ COMMANDS: Final = (
     Command(
         "prompts", "prompts for either side; structures of outlined films and boxes on them", _prompts, _of_prompts
     ),
+    Command("dialogue", "phrases grounded and regions named, against readers' boxes", _dialogue, _of_prompts),
 )
