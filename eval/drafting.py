@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
+from typing import Final
 
 import numpy as np
 from tqdm import tqdm
@@ -17,9 +18,13 @@ from rag_service.errors import LateralNotUsable
 from rag_service.memory import Memory
 from rag_service.reader import Reader
 from rag_service.report.draft import Draft
+from rag_service.report.writing import Writer
 from rag_service.requests import DraftRequest
 from rag_service.service import RadiographService
 from rag_service.settings import Settings
+
+VERBATIM: Final = "sentence retrieval"
+"""Drafts in the words of cases alone."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +62,23 @@ class Drafted:
 
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """What a service is made of, so that parts of it can be exchanged."""
+    """What a service is made of, so that parts of it can be exchanged.
+
+    `writers` are further writers by what they are called; `writer`, the service's own, is None where a model folder has none.
+    """
 
     reader: Reader
     memory: Memory
+    writer: Writer | None = None
+    writers: Mapping[str, Writer | None] = field(default_factory=dict)
 
     def service(self, memory: Memory | None = None) -> RadiographService:
         """The service, over another memory if one is given."""
-        return RadiographService(self.reader, memory or self.memory)
+        return RadiographService(self.reader, memory or self.memory, writer=self.writer)
+
+    def written_by(self, name: str) -> RadiographService:
+        """The service with one of the further writers in place of its own."""
+        return RadiographService(self.reader, self.memory, writer=self.writers[name])
 
 
 @contextmanager
@@ -72,11 +86,16 @@ def bench(settings: Settings) -> Iterator[Bench]:
     """The parts that the settings name; the store is closed afterwards."""
     from rag_service import wiring
     from rag_service.models import text
+    from rag_service.writers.decoder import Blind, load_decoder_writer
 
     store = wiring.build_store(settings)
     try:
-        reader = wiring.build_reader(settings)
-        yield Bench(reader, wiring.memory_of(settings, store, reader.encoder, text.load_text_encoder()))
+        reader, folder = wiring.build_reader(settings), Path(settings.model_folder)
+        memory = wiring.memory_of(settings, store, reader.encoder, text.load_text_encoder())
+        writer = load_decoder_writer(folder, reader.encoder.record.id)
+        blind = {f"decoder without {b}": frozenset({b}) for b in (Blind.EVIDENCE, Blind.FILM) if writer}
+        others = {name: load_decoder_writer(folder, reader.encoder.record.id, b) for name, b in blind.items()}
+        yield Bench(reader, memory, writer, {VERBATIM: None, **others} if writer else {})
     finally:
         store.close()
 

@@ -38,6 +38,7 @@ def measure(bench: Bench, found: Sequence[Study], tenant: str, *, laterals: bool
     drafted = drafting.draft(service, found, laterals=laterals, told="drafting")
     texts: dict[str, list[Texts]] = {
         OURS: [d.sentences for d in drafted],
+        **{name: _written(bench, name, found, laterals) for name in bench.writers},
         "nearest report": controls.nearest(service, drafted, tenant),
         "constant normal report": [controls.NORMAL] * len(found),
         "random report": controls.drawn(found, seed),
@@ -57,9 +58,15 @@ def measure(bench: Bench, found: Sequence[Study], tenant: str, *, laterals: bool
         "places_said": places_said.measure(texts[OURS], [s.sentences for s in found]),
         "radfact": _radfact(drafted, seed),
         "emission": _emission(drafted),
+        "words_of": dict(sorted(Counter(f.source for d in drafted for f in d.draft.findings).items())),
         "seed": seed,
         "signature": _signature(bench, found, drafted, laterals),
     }
+
+
+def _written(bench: Bench, name: str, found: Sequence[Study], laterals: bool) -> list[Texts]:
+    """What another writer's drafts say."""
+    return [d.sentences for d in drafting.draft(bench.written_by(name), found, laterals=laterals, told=name)]
 
 
 def table(result: Mapping[str, Any]) -> str:
@@ -171,6 +178,7 @@ def _signature(bench: Bench, found: Sequence[Study], drafted: Sequence[Drafted],
         "thresholds": made.thresholds,
         "knowledge_base": made.knowledge_base,
         "labeler": NAME_VERSION,
+        "writer": None if bench.writer is None else bench.writer.id,
         "reference": "the labeler on both texts, hedges as stated",
         "views": "frontal and lateral" if laterals else "frontal",
         "bootstrap": scores.RESAMPLES,
@@ -215,6 +223,7 @@ def _sentences(result: Mapping[str, Any]) -> list[str]:
     cited, checks, told, where, fact = (result[k] for k in ("cited", "checks", "emission", "places_said", "radfact"))
     said = ", ".join(f"{told[str(p)]} {p}" for p in Polarity)
     return [
+        f"in the words of: {_counts(result['words_of'])}",
         f"said: {said}; listed to look for {told['listed_to_look_for']}; not assessed: {_counts(told['not_assessed'])}",
         f"citation precision {scores.shown(result['citation_precision'])} of {cited['citations']} citations, recall"
         f" {scores.shown(result['citation_recall'])} of {cited['sentences']} sentences; unsupported positives"

@@ -39,7 +39,7 @@ from rag_service.models.concepts import REMEDY, effect, steer
 from rag_service.models.encoder import BL_TTA_SEED, FilmReading
 from rag_service.models.regions import region_of
 from rag_service.reader import Reader
-from rag_service.report.compose import compose, quote_passage
+from rag_service.report.compose import Author, compose, quote_passage
 from rag_service.report.decisions import Decision
 from rag_service.report.draft import (
     Change,
@@ -55,6 +55,7 @@ from rag_service.report.draft import (
 from rag_service.report.explained import ExplainAnswer
 from rag_service.report.impression import impression
 from rag_service.report.labeler import comparison_words
+from rag_service.report.writing import Study, Writer
 from rag_service.requests import DraftRequest, SearchRequest, SteerRequest
 from rag_service.similar import Question, answering, covered, read_question, similar_case
 from rag_service.views import check_lateral
@@ -94,10 +95,15 @@ class Stopwatch:
 
 
 class RadiographService:
-    """Drafts, searches, shows. Deterministic: the same bytes and index give the same answer."""
+    """Drafts, searches, shows. Deterministic: the same bytes and index give the same answer.
 
-    def __init__(self, reader: Reader, memory: Memory, decoder: DecodePool | None = None) -> None:
-        self._reader, self._memory, self._decoder = reader, memory, decoder
+    Without a `writer` a draft is in the words of cases alone.
+    """
+
+    def __init__(
+        self, reader: Reader, memory: Memory, decoder: DecodePool | None = None, writer: Writer | None = None
+    ) -> None:
+        self._reader, self._memory, self._decoder, self._writer = reader, memory, decoder, writer
 
     def draft(self, request: DraftRequest, watch: Stopwatch | None = None) -> Draft:
         """An evidence-cited draft, or an abstention with reasons.
@@ -119,7 +125,7 @@ class RadiographService:
         watch.lap("structures")
         evidence = self._evidence(reading, request, decisions)
         watch.lap("search")
-        composed = compose(decisions, evidence)
+        composed = compose(decisions, evidence, self._author(film, reading, request))
         watch.lap("compose")
         with store_errors():
             coverage = self._memory.cases.coverage(request.tenant)
@@ -146,6 +152,12 @@ class RadiographService:
             concepts=self._reader.concepts.top(reading.box.centre, CONCEPTS) if self._reader.concepts else (),
             measurements=measured,
         )
+
+    def _author(self, film: Film, reading: FilmReading, request: DraftRequest) -> Author | None:
+        """The writer with what it may look at."""
+        if self._writer is None:
+            return None
+        return Author(self._writer, Study(film, reading, prompt=request.prompt, indication=request.indication))
 
     def search(self, request: SearchRequest) -> SearchAnswer:
         """Similar cases by film, by a region of it, by words or by both, each with the sentence that answers the words best,
