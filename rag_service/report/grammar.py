@@ -18,6 +18,8 @@ BINS: Final = 100
 """Bins of an axis."""
 LONGEST: Final = 1 << 16
 """Characters of a text that is read."""
+_EDGE: Final = 1e-9
+"""0.29 * 100 is a little less than 29."""
 _PHRASE: Final = re.compile(
     r"<obj>([^<>]*)((?:<box><x\d{1,2}><y\d{1,2}><x\d{1,2}><y\d{1,2}></box>)*)((?:<cite_[1-9]\d?>)*)</obj>"
 )
@@ -44,8 +46,8 @@ class BinBox:
 
     @classmethod
     def of(cls, box: Box) -> BinBox:
-        """The bins in which the corners of a box lie."""
-        return cls(*(min(int(v * BINS), BINS - 1) for v in (box.x_min, box.y_min, box.x_max, box.y_max)))
+        """The bins in which the corners of a box lie; one on the edge of two bins lies in the second."""
+        return cls(*(min(int(v * BINS + _EDGE), BINS - 1) for v in (box.x_min, box.y_min, box.x_max, box.y_max)))
 
     @property
     def box(self) -> Box:

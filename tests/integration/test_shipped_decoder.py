@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,11 @@ from numpy.typing import NDArray
 
 import rag_service
 from knowledge_base.findings import Laterality, Polarity
+from rag_service.errors import BadWeights
 from rag_service.models.catalogue import load_record
 from rag_service.models.decoder import WEIGHTS_FILE, Asked, Decoder, load_decoder
 from rag_service.models.decoder_sight import FilmTokens
+from rag_service.models.encoder import load_encoder
 from rag_service.report.aspects import Verdict
 from rag_service.report.entailment import judge
 from rag_service.report.labeler import shared_labeler
@@ -49,6 +52,16 @@ def film(decoder: Decoder, stored: NDArray[np.uint8]) -> FilmTokens:
 def test_it_is_as_small_as_promised(decoder: Decoder) -> None:
     assert (FOLDER / WEIGHTS_FILE).stat().st_size <= 9_000_000
     assert sum(p.numel() for p in decoder.network.parameters()) <= 4_300_000
+
+
+def test_it_looks_at_a_film_with_all_that_it_was_made_for(decoder: Decoder, stored: NDArray[np.uint8]) -> None:
+    encoder = load_encoder(FOLDER)
+    (reading,) = encoder.read_stored(stored[:1])
+    (film,) = decoder.sight.look_stored(stored[:1], [reading])
+    assert film.shapes == dict(decoder.network.shape.sees)
+    assert {"queries", "masks"} <= film.tokens.keys()
+    with pytest.raises(BadWeights, match="no places and regions"):
+        decoder.sight.look_stored(stored[:1], [replace(reading, places=None)])
 
 
 def test_it_says_what_it_is_asked_whatever_the_film(decoder: Decoder, film: FilmTokens) -> None:

@@ -51,6 +51,14 @@ def test_comparisons_leave_what_compares_nothing() -> None:
     ]
 
 
+def test_a_sentence_that_says_yes_and_no_of_a_finding_is_not_learned() -> None:
+    assert said("Left effusion but no right effusion.") == []
+
+
+def test_words_before_a_finding_reach_to_a_mark_of_punctuation() -> None:
+    assert said("Heart enlarged, left: small effusion and edema.")[1][0] == "Left small effusion."
+
+
 @pytest.mark.parametrize(
     ("text", "learned"),
     [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rag_service.imaging.film import Box
@@ -44,6 +44,7 @@ def test_what_is_written_reads_back(phrases: list[Phrase]) -> None:
     assert read(write(phrases)) == tuple(phrases)
 
 
+@example(BinBox(29, 57, 29, 58))
 @given(bin_boxes())
 def test_bins_survive_their_coordinates(box: BinBox) -> None:
     again = BinBox.of(box.box)
