@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ from rag_service.imaging.film import Box
 from rag_service.models import text
 from rag_service.models.encoder import FilmEncoder
 from rag_service.report.draft import Citation, Draft
+from rag_service.report.writing import Candidate, Task
 from rag_service.requests import DraftRequest
 from tests.integration.house import NEGATIVE, PASSAGES, POSITIVE, UNCERTAIN, House, film
 
@@ -130,6 +131,31 @@ def test_drafts_against_reports(bench: Bench, folder: Path) -> None:
     assert other["label_f1_micro"] == 0.0
     table = drafts.table(result)
     assert "constant normal report" in table and "comparison without a prior 0" in table and "said: 4 positive" in table
+
+
+class Scribe:
+    """Writes one sentence about the heart, and nothing else."""
+
+    id = "scribe@1"
+
+    def write(self, study: Any, tasks: Sequence[Task]) -> list[list[Candidate]]:
+        told = {"Swollen legs": "The heart is enlarged.", "Cough": "Enlarged heart."}[study.indication]
+        return [[Candidate(told, (1,))] if t.decision.label == "Cardiomegaly" else [] for t in tasks]
+
+
+def test_a_writer_is_measured_beside_the_words_of_cases(bench: Bench, folder: Path) -> None:
+    found = drafting.studies(folder, None, None, 3)
+    written = replace(bench, writer=Scribe(), writers={drafting.VERBATIM: None})
+    result = drafts.measure(written, found, "public", laterals=False, seed=3)
+    assert result["words_of"]["scribe@1"] == 2 and sum(result["words_of"].values()) == 10
+    assert result["signature"]["writer"] == "scribe@1" and (
+        result["citation_recall"],
+        result["citation_precision"],
+    ) == (1.0, 1.0)
+    assert result["systems"]["sentence retrieval"]["report"] == result["systems"]["draft"]["report"]
+    alone = drafts.measure(bench, found, "public", laterals=False, seed=3)
+    assert set(alone["words_of"]) == {"case"} and alone["signature"]["writer"] is None
+    assert "sentence retrieval" not in alone["systems"]
 
 
 def test_controls(bench: Bench, folder: Path) -> None:
