@@ -72,6 +72,9 @@ _FINDING: Final[dict[str, Any]] = {
         }
     ],
     "concepts": [_CONCEPT],
+    "source": "case",
+    "hedged": [],
+    "guidance": [],
 }
 DRAFT: Final[dict[str, Any]] = {
     "status": "draft",

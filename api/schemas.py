@@ -113,6 +113,11 @@ class Finding(Schema):
     citations: list[Citation]
     counter_evidence: list[CounterEvidence]
     concepts: list[Concept] = Field(description="Those at work in the film that raise this finding most.")
+    source: str = Field(
+        description="Whose words: the id of a writer, `case` for a case's own, `fixed` for the plainest."
+    )
+    hedged: list[str] = Field(description="Why a finding probable enough to be stated is only called possible.")
+    guidance: list[Citation] = Field(description="Passages that explain the finding; they support nothing.")
 
 
 class NotAssessed(Schema):

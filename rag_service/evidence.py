@@ -21,7 +21,7 @@ from rag_service.relevance import RelevanceGate
 from rag_service.report.comparisons import without_comparison
 from rag_service.report.decisions import Decision
 from rag_service.report.draft import SeparatingAxis
-from rag_service.report.sentence_choice import opposite_of, wanted_of
+from rag_service.report.sentence_choice import opposite_of
 
 NEAR: Final = 100
 """Cases looked at around the film; denied findings take their sentences from these."""
@@ -32,8 +32,8 @@ OPPOSING: Final = 8
 PASSAGES: Final = 2
 TOP_AXES: Final = 3
 
-Asked: TypeAlias = tuple[Literal["for", "against"], str] | None
-"""A search: for a finding, against it, or around the film whatever it shows."""
+Asked: TypeAlias = tuple[Literal["for", "against"], str, Polarity] | None
+"""A search: for a finding or against it, by cases that state it at a polarity, or around the film whatever it shows."""
 Floats: TypeAlias = NDArray[np.floating]
 
 
@@ -80,14 +80,14 @@ class Evidence:
 
     def supporting(self, wanted: Wanted) -> Sequence[Support]:
         """Sentences that state what is wanted, of cases that state it on the whole."""
-        found = self._found.get(("for", wanted.finding))
+        found = self._found.get(("for", wanted.finding, wanted.polarity))
         if found is None:
             found = [h for h in self._found[None] if wanted.finding in h.case.labels(wanted.polarity)]
         return supporting(found, wanted, self._usable)
 
     def opposing(self, wanted: Wanted) -> Sequence[Support]:
         """Sentences that state what is wanted, of the nearest films among cases that state it on the whole."""
-        found = sorted(self._found["against", wanted.finding], key=lambda h: h.w2 or 0.0)
+        found = sorted(self._found["against", wanted.finding, wanted.polarity], key=lambda h: h.w2 or 0.0)
         return supporting(found, wanted, self._usable)
 
     def passes(self, support: Support, polarity: Polarity) -> bool:
@@ -134,8 +134,8 @@ def separating_axes(
 
 
 def _queries(base: CaseQuery, decisions: Mapping[str, Decision]) -> dict[Asked, CaseQuery]:
-    """Around the film; and for every decision that says something, what states it where it is present, and by the box alone what
-    says the opposite.
+    """Around the film; and for every decision that says something, what states it where it is present (what is called possible may
+    be stated outright elsewhere), and by the box alone what says the opposite.
     """
     asked: dict[Asked, CaseQuery] = {None: replace(base, limit=NEAR, prefetch=2 * NEAR)}
     by_box = replace(base, text=None, text_vector=None, limit=OPPOSING, prefetch=OPPOSING)
@@ -143,10 +143,10 @@ def _queries(base: CaseQuery, decisions: Mapping[str, Decision]) -> dict[Asked, 
         if decision.polarity is None or decision.label == NO_FINDING:
             continue
         if decision.present:
-            stated = wanted_of(decision)
-            asked["for", stated.finding] = replace(
-                base, finding=(stated.finding, stated.polarity), limit=STATING, prefetch=2 * STATING
-            )
+            for polarity in dict.fromkeys((decision.polarity, Polarity.POSITIVE)):
+                asked["for", decision.label, polarity] = replace(
+                    base, finding=(decision.label, polarity), limit=STATING, prefetch=2 * STATING
+                )
         denied = opposite_of(decision)
-        asked["against", denied.finding] = replace(by_box, finding=(denied.finding, denied.polarity))
+        asked["against", denied.finding, denied.polarity] = replace(by_box, finding=(denied.finding, denied.polarity))
     return asked

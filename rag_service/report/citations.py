@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
-from itertools import pairwise
 from typing import Final
 
 from knowledge_base.findings import NO_FINDING, Laterality, Polarity
@@ -18,6 +17,7 @@ from knowledge_base.records import CaseSentence, Mention
 from rag_service.report.decisions import Decision
 from rag_service.report.labeler import comparison_words, deidentification_marks
 from rag_service.report.lexicon import IMPLIED
+from rag_service.report.repetition import repeats
 from rag_service.report.sentences import split_sentences
 
 MAX_WORDS: Final = 24
@@ -105,13 +105,6 @@ def wording_objections(text: str, prior: bool = False) -> Iterator[Reason]:
         yield Reason.NOT_ONE_SENTENCE
     if repeats(text):
         yield Reason.REPEATED_WORDS
-
-
-def repeats(text: str) -> bool:
-    """Whether a word follows itself, or three words in a row come twice."""
-    words = re.findall(r"[a-z]+", text.lower())
-    threes = list(zip(words, words[1:], words[2:], strict=False))
-    return any(a == b for a, b in pairwise(words)) or len(set(threes)) < len(threes)
 
 
 def extra_words(sentence: CaseSentence) -> int:

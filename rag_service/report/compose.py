@@ -24,7 +24,8 @@ from rag_service.report.fixed_sentences import fixed_sentence
 from rag_service.report.labeler import shared_labeler
 from rag_service.report.plans import NO_SENTENCE, Evidence, Plan, plan
 from rag_service.report.proposals import Proposals, propose
-from rag_service.report.sentence_choice import MAX_COUNTER, choose, cite, nearest, opposite_of, similarity
+from rag_service.report.repetition import echoes
+from rag_service.report.sentence_choice import MAX_COUNTER, choices, cite, nearest, opposite_of, similarity
 from rag_service.report.sentences import split_sentences
 from rag_service.report.verification import Verified, read_sentence, verify
 from rag_service.report.writing import Candidate, Study, Task, Writer
@@ -65,10 +66,11 @@ def compose(
 ) -> Composition:
     """The findings in CheXpert order, those present before those denied.
 
-    For each the writer's candidates are tried first, best first, then the words of the best supported case, then the plainest
-    sentence there is.
+    For each the writer's candidates are tried first, best first, then the words of cases, the best supported first, then the
+    plainest sentence there is. What would say over again what the draft has said is passed over.
     """
     spoken = [d for f in FINDINGS if f != NO_FINDING and (d := decisions[f]).polarity is not None]
+    spoken.sort(key=lambda d: d.polarity is Polarity.NEGATIVE)
     outcomes = {d.label: plan(d, evidence, rule) for d in spoken}
     plans = {label: p for label, p in outcomes.items() if isinstance(p, Plan)}
     meant = {**decisions, **{label: p.decision for label, p in plans.items()}}
@@ -76,12 +78,13 @@ def compose(
     rejected: Counter[str] = Counter()
     said: dict[str, Finding] = {}
     for (label, planned), candidates in zip(plans.items(), proposed.by_task, strict=True):
-        found = next(_wordings(planned, candidates, author, meant, rejected), None)
+        wordings = _wordings(planned, candidates, author, meant, rejected)
+        taken = [f.sentence for f in said.values()]
+        found = next((w for w in wordings if not echoes(w.text, taken)), None)
         if found is not None:
             said[label] = _finding(planned, found, evidence)
     silent = [_silent(decisions[f], outcomes.get(f)) for f in FINDINGS if f != NO_FINDING and f not in said]
-    ordered = sorted(said.values(), key=lambda f: f.polarity is Polarity.NEGATIVE)
-    return Composition(tuple(ordered), tuple(silent), dict(sorted(rejected.items())), proposed.failure)
+    return Composition(tuple(said.values()), tuple(silent), dict(sorted(rejected.items())), proposed.failure)
 
 
 def _proposed(author: Author | None, tasks: Sequence[Task]) -> Proposals:
@@ -109,8 +112,7 @@ def _wordings(
         rejected.update(str(r) for r in verified.reasons)
         if verified.accepted and author is not None:
             yield _cited(verified, planned, author.writer.id)
-    chosen = choose(planned.decision, decisions, planned.near)
-    if chosen is not None:
+    for chosen in choices(planned.decision, decisions, planned.near):
         yield _Wording(chosen.said, chosen.sentence, chosen.citations, CASE)
     decision = planned.decision
     assert decision.polarity is not None  # noqa: S101  (a plan says something)

@@ -1,9 +1,9 @@
-"""Chooses, among the case sentences that pass the citation gate, the best supported one, and what speaks against it."""
+"""Ranks the case sentences that pass the citation gate by their support, and finds what else supports or opposes them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -38,35 +38,27 @@ class Supported:
     support: float
 
 
-def wanted_of(decision: Decision) -> Wanted:
-    """What a sentence must state to support a decision, which says something."""
-    assert decision.polarity is not None  # noqa: S101  (the callers' condition, restated for the type checker)
-    return Wanted(decision.label, decision.polarity, decision.laterality)
-
-
 def opposite_of(decision: Decision) -> Wanted:
     """What a sentence states that contradicts a decision, on any side."""
     return Wanted(decision.label, Polarity.NEGATIVE if decision.present else Polarity.POSITIVE)
 
 
-def choose(decision: Decision, decisions: Mapping[str, Decision], found: Sequence[Support]) -> Supported | None:
-    """The sentence with the most support; None when none passes the gate.
+def choices(decision: Decision, decisions: Mapping[str, Decision], found: Sequence[Support]) -> Iterator[Supported]:
+    """The sentences that pass the gate, the one with the most support first.
 
     Cases that say the same words add up, each weighed by 1/rank; words the labeler does not read, a degree of severity and
-    further mentions count against a sentence, since the image does not carry them. A clause is said only where no case says it in
-    a sentence of its own.
+    further mentions count against a sentence, since the image does not carry them. A clause comes after all that cases say in
+    sentences of their own.
     """
     groups: dict[str, list[Support]] = {}
     for support in found:
         if not objections(support.sentence, decision, decisions) and extra_words(support.sentence) <= MAX_EXTRA_WORDS:
             groups.setdefault(_key(support.sentence.text), []).append(support)
-    if not groups:
-        return None
     scored = {k: sum(1 / s.rank for s in group) * _quality(group[0]) for k, group in groups.items()}
-    best = min(groups, key=lambda k: (not groups[k][0].whole, -scored[k], len(k), k))
-    first = groups[best][0]
-    said = first.sentence.text if first.whole else as_sentence(first.sentence.text)
-    return Supported(first.sentence, said, cite(first.sentence, groups[best], found), scored[best])
+    for key in sorted(groups, key=lambda k: (not groups[k][0].whole, -scored[k], len(k), k)):
+        first = groups[key][0]
+        said = first.sentence.text if first.whole else as_sentence(first.sentence.text)
+        yield Supported(first.sentence, said, cite(first.sentence, groups[key], found), scored[key])
 
 
 def cite(sentence: CaseSentence, named: Sequence[Support], found: Sequence[Support]) -> tuple[Citation, ...]:

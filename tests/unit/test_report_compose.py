@@ -38,7 +38,7 @@ from rag_service.report.draft import (
 from rag_service.report.impression import NOTHING_FOUND, URGENCY, impression
 from rag_service.report.plans import NO_SENTENCE, TOO_FAR
 from rag_service.report.render import render
-from rag_service.report.sentence_choice import Supported, choose, nearest, opposite_of
+from rag_service.report.sentence_choice import Supported, choices, nearest, opposite_of
 
 POSITIVE, NEGATIVE, UNCERTAIN = Polarity.POSITIVE, Polarity.NEGATIVE, Polarity.UNCERTAIN
 LEFT = Laterality.LEFT
@@ -84,9 +84,7 @@ def stating(*hits: CaseHit) -> tuple[Support, ...]:
 
 
 def chosen(*hits: CaseHit) -> Supported:
-    supported = choose(EDEMA, DECIDED, stating(*hits))
-    assert supported is not None
-    return supported
+    return next(choices(EDEMA, DECIDED, stating(*hits)))
 
 
 def test_the_nearest_sentence_wins_when_all_say_it_once() -> None:
@@ -125,8 +123,7 @@ def test_a_sentence_of_two_findings_counts_less() -> None:
     second = Mention("Cardiomegaly", POSITIVE, (sentence.span[0] + 11, sentence.span[0] + 16))
     both = replace(case.case, sentences=(replace(sentence, mentions=(*sentence.mentions, second)),))
     decided = all_decided(EDEMA, decision("Cardiomegaly", POSITIVE))
-    found = choose(EDEMA, decided, stating(replace(case, case=both)))
-    assert found is not None
+    found = next(choices(EDEMA, decided, stating(replace(case, case=both))))
     assert found.support == pytest.approx(0.7 * 0.5)  # "Edema" before the phrase is a word nobody read
 
 
@@ -146,8 +143,8 @@ def test_of_equals_the_shorter_sentence_is_said() -> None:
     ],
 )
 def test_no_sentence_that_fails_the_gate_is_said(sentence: tuple[str, Reading]) -> None:
-    assert choose(EDEMA, DECIDED, stating(hit("a", sentence))) is None
-    assert choose(EDEMA, DECIDED, []) is None
+    assert not list(choices(EDEMA, DECIDED, stating(hit("a", sentence))))
+    assert not list(choices(EDEMA, DECIDED, []))
 
 
 def test_a_sentence_that_compares_is_said_without_its_comparison_and_yields_to_a_whole_one() -> None:
@@ -425,12 +422,13 @@ def test_the_json_of_a_draft_has_the_names_of_the_contract() -> None:
     json = DRAFT.to_json()
     assert set(json) == {
         "status", "abstain_reasons", "findings", "impression", "not_assessed", "similar_cases", "out_of_distribution",
-        "checks", "coverage", "provenance", "concepts",
+        "checks", "coverage", "provenance", "concepts", "measurements", "answers", "language", "impression_en",
     }  # fmt: skip
     found = json["findings"][0]
     assert set(found) == {
         "id", "label", "sentence", "polarity", "laterality", "location", "severity", "progression", "boxes", "confidence",
-        "uncertainty", "citations", "counter_evidence", "concepts",
+        "uncertainty", "citations", "counter_evidence", "concepts", "source", "hedged", "guidance", "sentence_en",
+        "comparison", "prompts",
     }  # fmt: skip
     assert found["boxes"] == [{"x_min": 0.6, "y_min": 0.7, "x_max": 0.9, "y_max": 0.9, "weight": 1.0}]
     assert found["uncertainty"] == {
