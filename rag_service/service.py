@@ -39,6 +39,7 @@ from rag_service.models.concepts import REMEDY, effect, steer
 from rag_service.models.encoder import BL_TTA_SEED, FilmReading
 from rag_service.models.regions import region_of
 from rag_service.reader import Reader
+from rag_service.report.checks import check
 from rag_service.report.compose import Author, compose, quote_passage
 from rag_service.report.decisions import Decision
 from rag_service.report.draft import (
@@ -53,7 +54,6 @@ from rag_service.report.draft import (
     SteerAnswer,
 )
 from rag_service.report.explained import ExplainAnswer
-from rag_service.report.impression import impression
 from rag_service.report.labeler import comparison_words
 from rag_service.report.writing import Study, Writer
 from rag_service.requests import DraftRequest, SearchRequest, SteerRequest
@@ -126,6 +126,7 @@ class RadiographService:
         evidence = self._evidence(reading, request, decisions)
         watch.lap("search")
         composed = compose(decisions, evidence, self._author(film, reading, request))
+        checked = check(composed.findings, composed.not_assessed, evidence.prior)
         watch.lap("compose")
         with store_errors():
             coverage = self._memory.cases.coverage(request.tenant)
@@ -133,16 +134,19 @@ class RadiographService:
         return Draft(
             status=Status.DRAFT,
             abstain_reasons=(),
-            findings=composed.findings,
-            impression=impression(composed.findings, composed.not_assessed),
-            not_assessed=composed.not_assessed,
+            findings=checked.findings,
+            impression=checked.impression,
+            not_assessed=checked.not_assessed,
             similar_cases=tuple(self._similar(hit, reading.box) for hit in evidence.similar(SIMILAR).hits),
             out_of_distribution=verdict.out_of_distribution,
             checks={
                 "views": ["frontal", "lateral"] if lateral else ["frontal"],
-                "every_sentence_cited": all(f.citations for f in composed.findings),
-                "every_quote_entails": all(c.entails for f in composed.findings for c in f.citations),
-                "comparison_words": sum(len(comparison_words(f.sentence)) for f in composed.findings),
+                "every_sentence_cited": all(f.citations for f in checked.findings),
+                "every_quote_entails": all(c.entails for f in checked.findings for c in f.citations),
+                "comparison_words": sum(len(comparison_words(f.sentence)) for f in checked.findings),
+                "rejected_proposals": composed.rejected,
+                "writer_failure": composed.writer_failure,
+                **checked.checks,
                 "near_duplicates_excluded": len(evidence.same),
                 "damaged_records": evidence.damaged,
                 "contradicted_by_measurement": list(self._reader.contradicted(decisions, measured, frontal)),

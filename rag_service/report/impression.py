@@ -21,11 +21,9 @@ def impression(findings: Sequence[Finding], silent: Sequence[NotAssessed]) -> st
 
     A finding whose probability reached its flag is never passed over: without a sentence to quote it is named to look for.
     """
-    told = [f for f in findings if f.polarity is not Polarity.NEGATIVE]
-    told.sort(key=lambda f: (f.polarity is Polarity.UNCERTAIN, URGENCY.index(f.label)))
     wanted = [n.label for n in silent if n.possible]
     rest = [n.label for n in silent if not n.possible]
-    lines = list(dict.fromkeys(f.sentence for f in told))
+    lines = told_in(findings)
     if wanted:
         lines.append(f"Look for: {', '.join(wanted)}.")
     if not lines:
@@ -33,3 +31,10 @@ def impression(findings: Sequence[Finding], silent: Sequence[NotAssessed]) -> st
     if rest:
         lines.append(f"Not assessed: {', '.join(rest)}.")
     return " ".join(lines)
+
+
+def told_in(findings: Sequence[Finding]) -> list[str]:
+    """The sentences of an impression that speak of what was found, in order."""
+    told = [f for f in findings if f.polarity is not Polarity.NEGATIVE]
+    told.sort(key=lambda f: (f.polarity is Polarity.UNCERTAIN, URGENCY.index(f.label)))
+    return list(dict.fromkeys(f.sentence for f in told))
