@@ -89,13 +89,13 @@ def _joined(one: Mention, other: Mention) -> Mention:
 
 
 def _follows(said: Sequence[Mention], asked: Mention) -> Entailment:
-    """The verdict on one statement: entailed by one of `said`; contradicted by a polarity, or in whatever bears on it."""
+    """The verdict on one statement: entailed by one of `said`; contradicted by a polarity, or by all that bears on it."""
     bearing = [compare(s, asked) for mention in said for s in _bearing(mention, asked)]
     if not bearing:
         return _UNSAID
-    best = max(bearing, key=lambda aspects: sum(v is Verdict.ENTAILED for v in aspects.values()))
-    if any(_all_entailed(aspects) for aspects in bearing):
-        return Entailment(Verdict.ENTAILED, next(a for a in bearing if _all_entailed(a)))
+    best = max(bearing, key=lambda aspects: (_all_entailed(aspects), list(aspects.values()).count(Verdict.ENTAILED)))
+    if _all_entailed(best):
+        return Entailment(Verdict.ENTAILED, best)
     denying = [a for a in bearing if a[Aspect.POLARITY] is Verdict.CONTRADICTED]
     if denying:
         return Entailment(Verdict.CONTRADICTED, denying[0])
