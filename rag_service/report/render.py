@@ -25,6 +25,11 @@ _SILENCE: Final = {
     "no_case_sentence_passes_the_citation_gate": "no similar case says it in words that fit this film",
     "no_case_is_near_enough": "the cases that say it are too unlike this film to stand for it",
 }
+_HEDGED: Final = {
+    "conformal_set_without_present": "the film is unlike calibration films that have it",
+    "no_place_on_the_film": "no place on the film shows it",
+    "no_near_case_states_it": "no near case states it",
+}
 
 
 def render(draft: Draft, source: Callable[[Citation], str]) -> str:
@@ -76,6 +81,8 @@ def _finding(number: int, finding: Finding, source: Callable[[Citation], str]) -
     yield _wrap(f"{number:2d}. {finding.sentence}", 2, hanging=4)
     place = _place(finding)
     yield f"      {finding.label}, {finding.polarity}  p {sure.p:.2f} [{low:.2f}-{high:.2f}]  {sure.tier} confidence{place}"
+    if finding.hedged:
+        yield _wrap(f"only possible: {'; '.join(_HEDGED.get(h, h) for h in finding.hedged)}", 6, hanging=4)
     shown = finding.citations if finding.polarity is not Polarity.NEGATIVE else finding.citations[:1]
     for citation in shown:
         yield _wrap(f"<- {source(citation)}: “{citation.quote}”", 6, hanging=3)

@@ -413,6 +413,12 @@ def test_several_boxes_and_no_silence_as_text() -> None:
     assert "NOT ASSESSED" not in text
 
 
+def test_why_a_probable_finding_is_only_possible_as_text() -> None:
+    hedged = replace(DRAFT.findings[0], hedged=("no_place_on_the_film", "other"))
+    text = render(replace(DRAFT, findings=(hedged,)), lambda c: c.id)
+    assert "left\n      only possible: no place on the film shows it; other\n      <- " in text
+
+
 def test_an_abstention_as_text() -> None:
     expected = "NO DRAFT\n  - this does not look like a chest film [not_chest]\n  - odd [odd]"
     assert render(ABSTAINED, lambda c: c.id) == expected
