@@ -8,7 +8,9 @@ ServiceError                     code, HTTP status and title; the message may re
  │   ├─ DecodeFailed             422 decode_failed
  │   ├─ FilmTooLarge             413 film_too_large
  │   ├─ ConstantFilm             422 film_constant
- │   └─ LateralNotUsable         422 lateral_not_usable      (the second film is unreadable, no lateral, or the first again)
+ │   ├─ LateralNotUsable         422 lateral_not_usable      (the second film is unreadable, no lateral, or the first again)
+ │   ├─ PriorNotUsable           422 prior_not_usable        (the earlier film is unreadable, no frontal, or this film again)
+ │   └─ PriorOfAnotherPatient    422 prior_of_another_patient
  ├─ BadRequest                   422 bad_request             (prompt too long, two inputs that exclude each other ...)
  ├─ NotFound                     404 not_found
  ├─ CaseWithdrawn                410 case_withdrawn          (a report that cites it may say so)
@@ -92,6 +94,20 @@ class LateralNotUsable(FilmError):
 
     code = "lateral_not_usable"
     title = "The lateral film cannot be used"
+
+
+class PriorNotUsable(FilmError):
+    """An earlier film was given that nothing can be compared with; it is never left out in silence."""
+
+    code = "prior_not_usable"
+    title = "The prior film cannot be used"
+
+
+class PriorOfAnotherPatient(FilmError):
+    """The films, or what the sender says of them, are of two patients. The message names neither."""
+
+    code = "prior_of_another_patient"
+    title = "The prior is of another patient"
 
 
 class BadRequest(ServiceError):

@@ -3,25 +3,45 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
-from rag_service.errors import BadRequest, LateralNotUsable
+from rag_service.errors import BadRequest, LateralNotUsable, PriorNotUsable, PriorOfAnotherPatient
 from rag_service.imaging.film import Box
 
 MAX_TEXT: Final = 4000
 """Characters of a prompt, an indication or a query."""
+MAX_QUESTIONS: Final = 12
+"""Prompts and boxes of one request."""
 MAX_LIMIT: Final = 50
 MAX_ALPHA: Final = 4.0
 PUBLIC: Final = "public"
+_BREAKS: Final = "\t\n\r"
+_NO_TEXT: Final = frozenset({"Cc", "Cs"})
+"""Unicode categories of control characters and halves of surrogate pairs."""
 _FRACTION: Final = r"[01](?:\.[0-9]{1,12})?"
 REGION: Final = f"^{','.join([_FRACTION] * 4)}$"
 """How a region is written."""
 
 
+class Language(StrEnum):
+    """What a draft is written in (BCP 47)."""
+
+    EN = "en"
+    ES = "es"
+    JA = "ja"
+
+
 @dataclass(frozen=True)
 class DraftRequest:
-    """A frontal film as bytes, with the reader's question, the clinical indication and the study's lateral film if any."""
+    """A frontal film as bytes, with what came with it: the study's lateral, the patient's earlier film and its report, and words.
+
+    `prompt` holds one question a line, `boxes` the places asked about. `patient` and `prior_patient` are (source, patient) of
+    the two films, the source "" where it is not known. Without a prior film, `prior_report` and `comparison` are used for
+    nothing; the draft's checks say so.
+    """
 
     film: bytes
     prompt: str = ""
@@ -29,12 +49,49 @@ class DraftRequest:
     tenant: str = PUBLIC
     patient: tuple[str, str] | None = None
     lateral: bytes | None = None
+    prior: bytes | None = None
+    prior_report: str = ""
+    technique: str = ""
+    comparison: str = ""
+    boxes: tuple[Box, ...] = ()
+    language: Language = Language.EN
+    prior_patient: tuple[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("prompt", "indication", "technique", "comparison", "prior_report"):
+            _check_text(name, getattr(self, name))
+        if len(self.prompts) + len(self.boxes) > MAX_QUESTIONS:
+            raise BadRequest(f"at most {MAX_QUESTIONS} prompts and boxes are answered at once")
+        if self.lateral == self.film:
+            raise LateralNotUsable("the film given as lateral is the frontal film again")
+        if self.prior is not None and self.prior in {self.film, self.lateral}:
+            raise PriorNotUsable("the film given as prior is one of this study's films again")
+        if self.prior_patient is not None and (self.patient is None or self.prior is None):
+            raise BadRequest("prior_patient is compared with patient, and needs the prior film")
+        if self.prior_patient is not None and self.patient is not None and _two(self.patient, self.prior_patient):
+            raise PriorOfAnotherPatient("the prior film is said to be of another patient")
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """The questions, each once, in order."""
+        return tuple(dict.fromkeys(line.strip() for line in self.prompt.splitlines() if line.strip()))
+
+
+@dataclass(frozen=True)
+class QueryRequest:
+    """A frontal film and what is asked of it: words, a box, or both (the words, about that place)."""
+
+    film: bytes
+    prompt: str = ""
+    box: Box | None = None
+    tenant: str = PUBLIC
+    patient: tuple[str, str] | None = None
+    language: Language = Language.EN
 
     def __post_init__(self) -> None:
         _check_text("prompt", self.prompt)
-        _check_text("indication", self.indication)
-        if self.lateral == self.film:
-            raise LateralNotUsable("the film given as lateral is the frontal film again")
+        if not self.prompt.strip() and self.box is None:
+            raise BadRequest("a query needs a prompt, a box, or both")
 
 
 @dataclass(frozen=True)
@@ -80,6 +137,22 @@ class SteerRequest:
             raise BadRequest(f"alpha must lie between {-MAX_ALPHA:g} and {MAX_ALPHA:g}")
 
 
+def read_language(text: str) -> Language:
+    """A language by its code. BadRequest for one that no draft is written in."""
+    if text not in set(Language):
+        raise BadRequest(f"language must be one of: {', '.join(Language)}")
+    return Language(text)
+
+
+def read_patient(text: str) -> tuple[str, str]:
+    """(source, patient) from "SOURCE:PATIENT" or "PATIENT". BadRequest when it is empty or no text."""
+    _check_text("patient", text)
+    source, colon, patient = text.strip().rpartition(":")
+    if not patient.strip() or (colon and not source.strip()):
+        raise BadRequest("a patient is given as PATIENT or SOURCE:PATIENT")
+    return source.strip(), patient.strip()
+
+
 def read_region(text: str) -> Box:
     """A box from "x_min,y_min,x_max,y_max", fractions of the film. BadRequest when it is none, inverted or outside."""
     try:
@@ -93,5 +166,11 @@ def read_region(text: str) -> Box:
 def _check_text(name: str, text: str) -> None:
     if len(text) > MAX_TEXT:
         raise BadRequest(f"{name} is longer than {MAX_TEXT} characters")
-    if "\x00" in text or any(0xD800 <= ord(c) <= 0xDFFF for c in text):
+    if any(unicodedata.category(c) in _NO_TEXT and c not in _BREAKS for c in text):
         raise BadRequest(f"{name} holds characters that are no text")
+
+
+def _two(one: tuple[str, str], other: tuple[str, str]) -> bool:
+    """Whether two names are of two patients; a source that one of them leaves out is not compared."""
+    sources = {one[0], other[0]} - {""}
+    return one[1] != other[1] or len(sources) > 1

@@ -97,8 +97,8 @@ def _film_of_jpeg(data: bytes, limits: Limits) -> Film:
 
 
 def _film_of_dicom(data: bytes, limits: Limits) -> Film:
-    pixels, frame, view, notes = decode_dicom(data, limits)
-    return Film(pixels, frame, _digest(data), DICOM, view, notes)
+    pixels, frame, view, notes, subject = decode_dicom(data, limits)
+    return Film(pixels, frame, _digest(data), DICOM, view, notes, subject)
 
 
 def _digest(data: bytes) -> str:

@@ -15,6 +15,7 @@ import resource
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
@@ -51,6 +52,7 @@ def _describe(film: Film) -> dict[str, object]:
         "media_type": film.media_type,
         "view": film.view.value,
         "notes": list(film.notes),
+        "subject": asdict(film.subject),
     }
 
 

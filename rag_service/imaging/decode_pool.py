@@ -35,6 +35,7 @@ from rag_service.errors import (
 from rag_service.imaging.film import Film, Frame, View
 from rag_service.imaging.limits import Limits
 from rag_service.imaging.normalise import STORED_SIDE
+from rag_service.imaging.subject import Subject
 from rag_service.imaging.wire import pack_start, read_start
 
 _REFUSALS: dict[str, type[FilmError]] = {
@@ -288,6 +289,7 @@ def _film(header: Mapping[str, Any], body: bytearray, digest: str) -> Film:
             media_type=str(header["media_type"]),
             view=View(header["view"]),
             notes=tuple(str(note) for note in header["notes"]),
+            subject=Subject.from_json(header["subject"]),
         )
     except (KeyError, TypeError, ValueError):
         raise DecodeFailed("the decoder gave no readable answer") from None

@@ -27,21 +27,23 @@ from rag_service.imaging.dicom_header import (
 from rag_service.imaging.film import Frame, View
 from rag_service.imaging.limits import Limits
 from rag_service.imaging.rendering import Lut, Rendering, Window, luminance, render
+from rag_service.imaging.subject import Subject, read_subject
 
 _VIEWS = {"PA": View.PA, "AP": View.AP, "LL": View.LATERAL, "RL": View.LATERAL, "LATERAL": View.LATERAL}
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio")
 _ASPECTS = (0.1, 10.0)
 
 
-def decode_dicom(stream: bytes, limits: Limits) -> tuple[NDArray[np.float32], Frame, View, tuple[str, ...]]:
-    """Grey (rows, columns) in [0, 1], bone bright, with frame, view and notes; overlays and shutters are left off."""
+def decode_dicom(stream: bytes, limits: Limits) -> tuple[NDArray[np.float32], Frame, View, tuple[str, ...], Subject]:
+    """Grey (rows, columns) in [0, 1], bone bright, with frame, view, notes and subject; overlays and shutters are left off."""
     with quiet_pydicom():
         header = _judge_pixels(read_dicom_header(stream, limits))
         pixels, notes = _render(_decode_pixels(header), header)
         aspect, more = _pixel_aspect(header.dataset)
         view = _VIEWS.get(text_of(header.dataset, "ViewPosition"), View.UNKNOWN)
+        subject = read_subject(stream)
     frame = Frame(header.rows, header.columns, aspect)
-    return pixels, frame, view, header.notes + notes + more
+    return pixels, frame, view, header.notes + notes + more, subject
 
 
 def _judge_pixels(header: DicomHeader) -> DicomHeader:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
+
+from rag_service.imaging.subject import Subject
 
 
 class View(StrEnum):
@@ -29,6 +31,11 @@ class Frame:
     def __post_init__(self) -> None:
         if self.rows < 1 or self.columns < 1 or self.pixel_aspect <= 0:
             raise ValueError(f"not a frame: {self}")
+
+    @property
+    def square_pixels(self) -> tuple[int, int]:
+        """(columns, rows) of the same image drawn with square pixels."""
+        return self.columns, max(round(self.rows * self.pixel_aspect), 1)
 
     def to_pixels(self, box: Box) -> tuple[float, float, float, float]:
         """(x_min, y_min, x_max, y_max) of a box in pixels of the original."""
@@ -70,7 +77,8 @@ class Film:
 
     `pixels` is float32 of shape (rows, columns) in [0, 1], read-only, bone bright whatever the file's photometric
     interpretation, at the original's resolution. `digest` is the SHA-256 of the bytes it came from. `notes` are
-    stable codes of what decoding had to assume or apply (for instance "monochrome1_inverted").
+    stable codes of what decoding had to assume or apply (for instance "monochrome1_inverted"). `subject` is whose film a DICOM
+    header says it is.
     """
 
     pixels: NDArray[np.float32]
@@ -79,6 +87,7 @@ class Film:
     media_type: str
     view: View = View.UNKNOWN
     notes: tuple[str, ...] = ()
+    subject: Subject = field(default=Subject(), repr=False)
 
     def __post_init__(self) -> None:
         if self.pixels.dtype != np.float32 or self.pixels.shape != (self.frame.rows, self.frame.columns):
