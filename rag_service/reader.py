@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 from knowledge_base.findings import FINDINGS, NO_FINDING
 from knowledge_base.records import digest
 from rag_service.calibration import Calibration, Reliability
+from rag_service.changes import ChangeRule, amounts
+from rag_service.errors import BadWeights
 from rag_service.explain.boxes import boxes
 from rag_service.explain.places import place_maps
 from rag_service.gate import Gate
 from rag_service.imaging.film import Box, Film
+from rag_service.indication import IndicationShift
 from rag_service.models.concepts import Concept, SparseConcepts
 from rag_service.models.encoder import FilmEncoder, FilmReading
 from rag_service.models.region_queries import RegionQueries
@@ -24,6 +27,7 @@ from rag_service.models.segmenter import Segmenter
 from rag_service.models.structures import StructureMasks
 from rag_service.relevance import RelevanceGate
 from rag_service.report.cardiothoracic import FINDING, RatioLimits, cardiothoracic_ratio, contradicts
+from rag_service.report.change import Measured, PriorStudy
 from rag_service.report.decisions import Decision
 from rag_service.report.draft import AxisUncertainty, Uncertainty
 from rag_service.report.measurements import Measurement
@@ -39,7 +43,7 @@ BETWEEN: Final = "between_operating_points"
 @dataclass(frozen=True, eq=False)
 class Reader:
     """Encoder, calibration, gate, and the fusion of views, the concepts, the relevance gate of evidence, the segmenter with the
-    limits of its cardiothoracic ratio, and the region queries where the model folder has them.
+    limits of its cardiothoracic ratio, the region queries and the weights of indications where the model folder has them.
     """
 
     encoder: FilmEncoder
@@ -51,13 +55,15 @@ class Reader:
     segmenter: Segmenter | None = None
     ratio_limits: RatioLimits | None = None
     queries: RegionQueries | None = None
+    indication: IndicationShift | None = None
+    changes: ChangeRule | None = None
 
     @cached_property
     def thresholds_digest(self) -> str:
-        """SHA-256 of every operating point in use: the calibration's, the gate's, the relevance gate's and the ratio's if there are
-        any.
+        """SHA-256 of every operating point in use: the calibration's, the gate's, and the relevance gate's, the ratio's and the
+        indication's if there are any.
         """
-        further = [part.digest for part in (self.relevance, self.ratio_limits) if part is not None]
+        further = [part.digest for part in (self.relevance, self.ratio_limits, self.indication) if part is not None]
         return digest([self.calibration.digest, self.gate.thresholds.digest, *further])
 
     def structures(self, film: Film) -> StructureMasks | None:
@@ -77,6 +83,21 @@ class Reader:
         if limits is None:
             return ()
         return (FINDING,) if any(contradicts(m, said, limits, reading.ap) for m in measured) else ()
+
+    def told(self, reading: FilmReading, indication: str) -> FilmReading:
+        """The reading with its scores moved by what the indication tells, where the model folder has weights for that."""
+        return reading if self.indication is None else self.indication.told(reading, indication)
+
+    def compared(self, earlier: FilmReading, later: FilmReading, report: str) -> PriorStudy:
+        """The earlier film's decisions, and how far each finding changed since, with the earlier film's report. BadWeights when
+        the model folder has no rule for that.
+        """
+        if self.changes is None:
+            raise BadWeights("the model folder has no change.json: this model compares no films")
+        before, after = amounts(earlier, self.calibration), amounts(later, self.calibration)
+        found = {f: self.changes.measured(f, before, after) for f in self.changes.findings}
+        measured = {f: Measured(m, self.changes.findings[f].direction(m)) for f, m in found.items()}
+        return PriorStudy(self.decisions(earlier), measured, report)
 
     def chances(self, reading: FilmReading) -> NDArray[np.float64]:
         """Calibrated probabilities (14,)."""

@@ -58,6 +58,8 @@ from rag_service.report.labeler import comparison_words
 from rag_service.report.writing import Study, Writer
 from rag_service.requests import DraftRequest, SearchRequest, SteerRequest
 from rag_service.similar import Question, answering, covered, read_question, similar_case
+from rag_service.verify_request import VerifyRequest
+from rag_service.verifying import VerifyAnswer, verify_report
 from rag_service.views import check_lateral
 
 SIMILAR: Final = 5
@@ -119,6 +121,7 @@ class RadiographService:
         verdict = self._reader.gate.judge(film, frontal)  # its energy is the frontal's own, whatever the lateral shows
         if verdict.reasons:
             return self._abstained(film, lateral, verdict)
+        reading = self._reader.told(reading, request.indication)
         decisions = self._reader.decisions(reading)
         watch.lap("places")
         measured = self._reader.measurements(self._reader.structures(film))
@@ -273,6 +276,10 @@ class RadiographService:
         film = self.decode(request.film)
         return explain(request, film, self._reader, self._provenance(film.digest))
 
+    def verify(self, request: VerifyRequest) -> VerifyAnswer:
+        """What of a draft or a report holds against the index now; see `verifying`."""
+        return verify_report(request, self._memory)
+
     def case(self, case_id: UUID, tenant: str) -> Case:
         """A stored case. CaseWithdrawn when it was withdrawn, deleted since or not; NotFound when there is none, or none
         this tenant may see: the same questions are asked of the store for both.
@@ -372,4 +379,5 @@ class RadiographService:
             reranker=self._memory.reranker_digest,
             queries=self._reader.queries.digest if self._reader.queries else None,
             segmenter=self._reader.segmenter.record.id if self._reader.segmenter else None,
+            writer=self._writer.id if self._writer else None,
         )

@@ -36,6 +36,7 @@ from rag_service.calibration import load_calibration
 from rag_service.gate import load_gate
 from rag_service.imaging.decode_pool import DecodePool
 from rag_service.imaging.normalise import PREPROCESSING
+from rag_service.indication import load_indication
 from rag_service.memory import Memory, store_errors
 from rag_service.models import text
 from rag_service.models.concepts import load_concepts
@@ -52,6 +53,7 @@ from rag_service.service import RadiographService
 from rag_service.settings import Settings
 from rag_service.site import load_site
 from rag_service.views import load_views
+from rag_service.writers.decoder import load_decoder_writer
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,8 @@ def build_reader(settings: Settings) -> Reader:
     segmenter = load_segmenter(folder)
     limits = None if segmenter is None else load_limits(folder, segmenter.record.id)
     queries = load_region_queries(folder, encoder.record.id)
-    return Reader(encoder, calibration, gate, views, concepts, relevance, segmenter, limits, queries)
+    indication = load_indication(folder, encoder.record.id)
+    return Reader(encoder, calibration, gate, views, concepts, relevance, segmenter, limits, queries, indication)
 
 
 def build_memory(
@@ -166,11 +169,13 @@ def build_service(settings: Settings, notice: Callable[[str], None] = lambda _: 
         notice("model")
         memory = memory_of(settings, store, reader.encoder, load_text_encoder())
         notice("knowledge base")
+        writer = load_decoder_writer(Path(settings.model_folder), reader.encoder.record.id)
+        notice("writer")
     except BaseException:
         store.close()
         decoder.close()
         raise
-    return RadiographService(reader, memory, decoder)
+    return RadiographService(reader, memory, decoder, writer)
 
 
 def content_digest(store: KnowledgeStore, tenant: str = PUBLIC) -> str:

@@ -79,6 +79,18 @@ def _fairness(settings: Settings, options: argparse.Namespace) -> Result:
     return result, fairness.table(result)
 
 
+def _indication(settings: Settings, options: argparse.Namespace) -> Result:
+    from eval import films, indication, readings
+    from rag_service.wiring import build_reader
+
+    reader = build_reader(settings)
+    rows = films.labelled(films.read(options.folder, options.split))
+    read = readings.read(rows, reader.encoder)
+    told = indication.told(rows, options.folder, reader, read)
+    result = indication.measure(rows, reader, read, told, options.seed)
+    return result, indication.table(result)
+
+
 def _lateral(settings: Settings, options: argparse.Namespace) -> Result:
     from eval import lateral, readings
     from rag_service.wiring import build_reader
@@ -219,6 +231,7 @@ COMMANDS: Final = (
     Command("recalibrate", "a site refits on its own labelled films", _recalibrate, _of_recalibrate),
     Command("drift", "do a site's scores look like the calibration films'?", _drift, _of_drift),
     Command("lateral", "what a lateral adds; frontal told from lateral", _lateral),
+    Command("indication", "what the indication adds to the film", _indication),
     Command("projection", "is an AP film told from a PA one?", _projection),
     Command("bl-tta", "how many samples in the box are worth their time", _bl_tta),
     Command("concepts", "sparse concepts: fidelity, names, steering", _concepts),

@@ -25,6 +25,7 @@ from rag_service.relevance import FILE as RELEVANCE
 from rag_service.training import heads
 from rag_service.training.calibrate import CorpusReader
 from rag_service.training.card import write_card
+from rag_service.training.changes import make_changes
 from rag_service.training.complete import complete
 from rag_service.training.concepts import make_concepts
 from rag_service.training.corpus import Corpus, build
@@ -32,6 +33,7 @@ from rag_service.training.decoder import DecoderPlan, make_decoder
 from rag_service.training.evidence_gate import fit_relevance
 from rag_service.training.export import export
 from rag_service.training.hearts import make_segmenter
+from rag_service.training.indication import make_indication
 from rag_service.training.loop import CHECKPOINT, PLANS, Plan, Trainer, text_vectors
 from rag_service.training.pretrain import Pretrainer, PretrainPlan
 from rag_service.training.region_fit import gather, make_region_queries
@@ -102,6 +104,12 @@ def _reranker(options: argparse.Namespace) -> int:
     return 0
 
 
+def _indication(options: argparse.Namespace) -> int:
+    reader = CorpusReader(load_encoder(options.out), _corpus(options))
+    print(*make_indication(reader, options.data, options.out), sep="\n")
+    return 0
+
+
 def _concepts(options: argparse.Namespace) -> int:
     recipe = Recipe()
     seed = recipe.seed if options.seed is None else options.seed
@@ -155,6 +163,22 @@ def _region_queries(options: argparse.Namespace) -> int:
     return 0
 
 
+def _change(options: argparse.Namespace) -> int:
+    encoder = load_encoder(options.out)
+    rule = make_changes(options.data, encoder, load_calibration(options.out, encoder.record.id))
+    rule.save(options.out)
+    for finding, entry in rule.findings.items():
+        told = (
+            "is not told"
+            if entry.changed is None
+            else f"is told from {entry.changed:.2f}, none up to {entry.still:.2f}"
+        )
+        auroc = "" if entry.auroc is None else f", AUROC {entry.auroc:.3f}"
+        print(f"{finding}: change {told} ({entry.pairs} changed pairs{auroc})")
+    print(rule.sample)
+    return 0
+
+
 _TASKS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "pretrain": _pretrain,
     "encoder": _encoder,
@@ -162,9 +186,11 @@ _TASKS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "concepts": _concepts,
     "evidence-gate": _evidence_gate,
     "reranker": _reranker,
+    "indication": _indication,
     "segmenter": _segmenter,
     "region-queries": _region_queries,
     "decoder": _decoder,
+    "change": _change,
     "card": _card,
 }
 
@@ -199,7 +225,8 @@ def _parser() -> argparse.ArgumentParser:
         choices=tuple(_TASKS),
         help="pretrain the trunk on films alone; train the network; export, calibrate and pack all that ships; "
         "train and name the sparse concepts again; choose the relevance gate again; fit the re-ranker again; "
-        "train the segmenter of lungs and heart; train region queries; train the grounded decoder; write the card",
+        "learn what indications tell; train the segmenter of lungs and heart; train region queries; "
+        "train the grounded decoder; fit what counts as a change between two films; write the card",
     )
     parser.add_argument("--data", type=Path, required=True, help="folder holding openi/, nih/, ...")
     parser.add_argument("--work", type=Path, default=Path("build/training"), help="checkpoints, cache and log")
