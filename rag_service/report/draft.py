@@ -86,13 +86,15 @@ class Comparison:
     """How a finding has changed since the prior film: `state` is new, worsened, stable, improved or resolved.
 
     `change` is what both films' probabilities and extents come to, in log odds, above 0 for more of it; `prior_p` and
-    `prior_boxes` are what the prior film shows.
+    `prior_boxes` are what the prior film shows. `prior_quote` is what the prior film's report says of that, where it was given and
+    says it.
     """
 
     state: str
     change: float
     prior_p: float
     prior_boxes: tuple[Box, ...] | None
+    prior_quote: Citation | None = None
 
 
 @dataclass(frozen=True)
