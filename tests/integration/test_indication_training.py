@@ -2,25 +2,25 @@
 
 import numpy as np
 
-from rag_service.indication import IndicationShift
 from rag_service.training.indication import RIDGES, Told, fit_shift
 
 
 def _studies(count: int, seed: int) -> Told:
-    """Of half of them the indication says "line", and those have devices three times out of four; the films tell nothing."""
+    """Of half of them the indication says "line", which makes devices likelier by three logits on the same film."""
     rng = np.random.default_rng(seed)
-    said = rng.random(count) < 0.5
+    said, film = rng.random(count) < 0.5, rng.normal(-1.0, 1.5, count)
     labels = np.zeros((count, 14), np.int8)
-    labels[:, 13] = rng.random(count) < np.where(said, 0.75, 0.1)
-    return Told(np.full((count, 14), -1.0), labels, tuple("line check" if s else "cough check" for s in said))
+    labels[:, 13] = rng.random(count) < 1 / (1 + np.exp(-(film + np.where(said, 1.5, -1.5))))
+    logits = np.tile(film[:, None], (1, 14))
+    return Told(logits, labels, tuple("line check" if s else "cough check" for s in said))
 
 
 def test_the_word_that_goes_with_a_finding_gets_the_weight() -> None:
     shift, lines = fit_shift("film@1", _studies(400, 1), _studies(200, 2))
-    assert isinstance(shift, IndicationShift)
     assert shift.words == ("check", "cough", "line")
-    assert shift.shift("line")[13] > 0.5 > 0 > shift.shift("cough")[13]
-    assert abs(shift.shift("line")[:13]).max() < 0.2
+    assert shift.shift("line")[13] > 0.5
+    assert shift.shift("cough")[13] < -0.5
+    assert np.abs(shift.shift("line")[:13]).max() < 0.2
     assert len(lines) == 1 + len(RIDGES)
     alone, *ridges = (float(line.rsplit(" ", 1)[1]) for line in lines)
     assert min(ridges) < alone
