@@ -10,11 +10,28 @@ from fastapi.openapi.utils import get_openapi
 from api import examples
 from api.problems import MEDIA_TYPE
 from api.schemas import NotReadyBody, ProblemBody
-from api.uploads import FILM_PART, FORM, LATERAL_PART, RAW_FILMS
+from api.uploads import FILM_PART, FORM, JSON, LATERAL_PART, RAW_FILMS
 from knowledge_base.findings import FINDINGS
 from rag_service.explain_request import EXPLAINED, Method
 from rag_service.requests import MAX_ALPHA, MAX_LIMIT, MAX_TEXT, REGION
+from rag_service.verify_request import KINDS, MAX_CITATIONS, MAX_REPORT, MAX_SENTENCE, MAX_SENTENCES
 
+_SENTENCE: Final = {"type": "string", "maxLength": MAX_SENTENCE}
+_CITING: Final = {"type": "object", "required": ["text"]}
+_CITED: Final = {
+    "type": "array",
+    "maxItems": MAX_CITATIONS,
+    "items": {
+        "type": "object",
+        "required": ["kind", "id", "quote", "span"],
+        "properties": {
+            "kind": {"type": "string", "enum": list(KINDS)},
+            "id": {"type": "string", "maxLength": 64},
+            "quote": {"type": "string", "maxLength": MAX_REPORT},
+            "span": {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 2, "maxItems": 2},
+        },
+    },
+}
 _TEXT: Final = {"type": "string", "maxLength": MAX_TEXT}
 _FILM: Final = {"type": "string", "format": "binary", "description": "One DICOM, PNG or JPEG film."}
 _FLAG: Final = {"type": "string", "enum": ["true", "false"], "default": "false"}
@@ -129,6 +146,36 @@ EXPLAIN_BODY: Final[dict[str, Any]] = {
                 },
             },
             "example": {"film": "(bytes of a film)", "finding": "Pleural Effusion", "methods": "grad_cam,shapley"},
+        }
+    },
+}
+VERIFY_BODY: Final[dict[str, Any]] = {
+    "required": True,
+    "content": {
+        JSON: {
+            "schema": {
+                "type": "object",
+                "description": "One of `text`, `sentences` and `findings` (a draft as it was answered).",
+                "oneOf": [{"required": ["text"]}, {"required": ["sentences"]}, {"required": ["findings"]}],
+                "properties": {
+                    "text": {"type": "string", "maxLength": MAX_REPORT, "description": "A report."},
+                    "sentences": {
+                        "type": "array",
+                        "maxItems": MAX_SENTENCES,
+                        "items": {
+                            "oneOf": [_SENTENCE, {**_CITING, "properties": {"text": _SENTENCE, "citations": _CITED}}]
+                        },
+                    },
+                    "findings": {
+                        "type": "array",
+                        "maxItems": MAX_SENTENCES,
+                        "items": {"type": "object", "properties": {"sentence": _SENTENCE, "citations": _CITED}},
+                    },
+                    "impression": {"type": ["string", "null"], "maxLength": MAX_REPORT},
+                    "prior": {"type": "boolean", "default": False, "description": "Whether there is an earlier film."},
+                },
+            },
+            "example": examples.TO_VERIFY,
         }
     },
 }

@@ -198,6 +198,7 @@ INDEX: Final[dict[str, Any]] = {
         "POST /v1/reports",
         "POST /v1/search",
         "POST /v1/explain/steer",
+        "POST /v1/verify",
         "POST /v1/explain/finding",
         "GET /v1/cases/{case_id}",
     ],
@@ -216,6 +217,42 @@ def _problem(kind: type[ServiceError], detail: str) -> dict[str, Any]:
     }
 
 
+TO_VERIFY: Final[dict[str, Any]] = {
+    "sentences": [
+        {
+            "text": "Small right pleural effusion.",
+            "citations": [{"kind": "case", "id": CASE_ID, "quote": _EFFUSION, "span": [0, 40]}],
+        },
+        "There is a left effusion.",
+    ],
+    "prior": False,
+}
+VERIFY: Final[dict[str, Any]] = {
+    "sentences": [
+        {
+            "text": "Small right pleural effusion.",
+            "section": "findings",
+            "verdict": "supported",
+            "reasons": [],
+            "citations": [
+                {"kind": "case", "id": CASE_ID, "quote": _EFFUSION, "span": [0, 40], "holds": True, "reason": None}
+            ],
+            "found": [],
+        },
+        {
+            "text": "There is a left effusion.",
+            "section": "findings",
+            "verdict": "unsupported",
+            "reasons": ["cites_nothing", "no_case_says_it"],
+            "citations": [],
+            "found": [],
+        },
+    ],
+    "checks": {"laterality_conflict": [], "comparison_without_prior": []},
+    "unsupported_positives": 1,
+    "index": _PROVENANCE["index"],
+    "knowledge_base": _PROVENANCE["knowledge_base"],
+}
 PROBLEMS: Final[dict[int, dict[str, Any]]] = {
     401: _problem(Unauthorised, "send the key as 'Authorization: Bearer KEY' or as 'X-API-Key: KEY'"),
     404: _problem(NotFound, "no such case"),
@@ -230,6 +267,7 @@ PROBLEMS: Final[dict[int, dict[str, Any]]] = {
 ANSWERS: Final[dict[str, Any]] = {
     "/v1/reports": DRAFT,
     "/v1/search": SEARCH,
+    "/v1/verify": VERIFY,
     "/v1/explain/steer": STEER,
     "/v1/explain/finding": EXPLAIN,
     "/v1/cases/{case_id}": CASE,

@@ -12,6 +12,8 @@ if TYPE_CHECKING:  # a draft's module brings the models' libraries; the API star
     from rag_service.report.draft import Draft, SearchAnswer, SteerAnswer
     from rag_service.report.explained import ExplainAnswer
     from rag_service.requests import DraftRequest, SearchRequest, SteerRequest
+    from rag_service.verify_request import VerifyRequest
+    from rag_service.verifying import VerifyAnswer
 
 
 class ReportService(Protocol):
@@ -32,6 +34,10 @@ class ReportService(Protocol):
 
     def search(self, request: SearchRequest) -> SearchAnswer:
         """Cases like a film or words, and passages for the words."""
+        ...
+
+    def verify(self, request: VerifyRequest) -> VerifyAnswer:
+        """What of a draft or report holds against the index now."""
         ...
 
     def steer(self, request: SteerRequest) -> SteerAnswer:

@@ -18,11 +18,23 @@ from api.metrics import CONTENT_TYPE, Metrics
 from api.problems import Problem, request_id_of
 from api.settings import ApiSettings
 from api.startup import OK, Startup
-from api.uploads import FILM_PART, FORM, LATERAL_PART, RAW_FILMS, Form, media_type_of, read_form, read_raw
+from api.uploads import (
+    FILM_PART,
+    FORM,
+    JSON,
+    LATERAL_PART,
+    RAW_FILMS,
+    Form,
+    media_type_of,
+    read_form,
+    read_json,
+    read_raw,
+)
 from knowledge_base.findings import FINDINGS
 from rag_service.errors import BadRequest
 from rag_service.explain_request import ExplainRequest, read_methods
 from rag_service.requests import MAX_LIMIT, DraftRequest, SearchRequest, SteerRequest, read_region
+from rag_service.verify_request import read_verify_request
 
 OPERATIONS_TAG: Final = "operations"
 _DRAFT_FILMS: Final = frozenset({FILM_PART, LATERAL_PART})
@@ -89,6 +101,7 @@ def use_cases(settings: ApiSettings, metrics: Metrics) -> APIRouter:
 
     _add_steering(router, settings, failures)
     _add_explaining(router, settings, failures)
+    _add_verifying(router, settings, failures)
 
     @router.get(
         "/cases/{case_id}",
@@ -123,6 +136,26 @@ def _add_steering(router: APIRouter, settings: ApiSettings, failures: tuple[int,
         async with state["models"].admit() as ticket:
             asked = await _steer_request(request, settings.max_upload_bytes)
             answer = await unless_gone(request.receive, ticket.run(lambda: service.steer(asked).to_json()))
+        return JSONResponse(answer)
+
+
+def _add_verifying(router: APIRouter, settings: ApiSettings, failures: tuple[int, ...]) -> None:
+    @router.post(
+        "/verify",
+        summary="Verify a draft or a report against the index",
+        response_model=schemas.VerifyAnswer,
+        responses={200: documents.answer("Every sentence with its verdict."), **documents.problems(*failures, 415)},
+        openapi_extra={"requestBody": documents.VERIFY_BODY},
+    )
+    async def verify(request: Request) -> Response:
+        """Nothing is written: citations are read again, evidence is looked for where there is none, faults are named."""
+        state = _state(request)
+        service = state["startup"].service()
+        async with state["models"].admit() as ticket:
+            if media_type_of(request) != JSON:
+                raise UnsupportedUpload(f"accepted is {JSON}")
+            asked = read_verify_request(await read_json(request), settings.tenant)
+            answer = await unless_gone(request.receive, ticket.run(lambda: service.verify(asked).to_json()))
         return JSONResponse(answer)
 
 

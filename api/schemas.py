@@ -12,6 +12,7 @@ from knowledge_base.records import Case as CaseRecord
 from rag_service.calibration import Tier
 from rag_service.conformal import Presence
 from rag_service.explain_request import Method
+from rag_service.verify_standing import Broken, Standing
 
 
 class Schema(BaseModel):
@@ -255,6 +256,38 @@ class SteerAnswer(Schema):
     off_target: float | None = Field(description="Mean absolute change of all other findings.")
     changes: list[Change]
     provenance: Provenance
+
+
+class CheckedCitation(Schema):
+    """A citation as given, and whether it holds now: in use, seen by this tenant, quoted exactly, and making the sentence true."""
+
+    kind: Literal["case", "guideline", "prior"]
+    id: str
+    quote: str
+    span: tuple[int, int]
+    holds: bool
+    reason: Broken | None
+
+
+class VerifiedSentence(Schema):
+    """A sentence with its verdict and the reasons, its citations, and what the index has for it where none of them holds."""
+
+    text: str
+    section: str
+    verdict: Standing
+    reasons: list[str]
+    citations: list[CheckedCitation]
+    found: list[Citation]
+
+
+class VerifyAnswer(Schema):
+    """What of a report holds against the index. Supported means that a case says it, not that a film shows it."""
+
+    sentences: list[VerifiedSentence]
+    checks: dict[str, list[int]] = Field(description="Fault -> the numbers of the sentences that have it, from 0.")
+    unsupported_positives: int = Field(ge=0, description="Sentences that state a finding without evidence for it.")
+    index: str
+    knowledge_base: str
 
 
 class Superpixel(Schema):

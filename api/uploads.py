@@ -5,6 +5,7 @@ Starlette's own form parser is not used: it spools files without a limit of its 
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -18,9 +19,11 @@ from rag_service.errors import BadRequest, FilmTooLarge
 from rag_service.requests import MAX_TEXT
 
 FORM: Final = "multipart/form-data"
+JSON: Final = "application/json"
 RAW_FILMS: Final = ("application/dicom", "image/png", "image/jpeg")
 FILM_PART: Final = "film"
 LATERAL_PART: Final = "lateral"
+MAX_JSON_BYTES: Final = 1024 * 1024
 MAX_FIELD_BYTES: Final = 4 * MAX_TEXT
 """UTF-8 needs at most four bytes for a character."""
 _ENVELOPE_BYTES: Final = 64 * 1024
@@ -51,6 +54,16 @@ async def read_raw(request: Request, max_bytes: int) -> bytes:
     if not film:
         raise BadRequest("the film is empty")
     return bytes(film)
+
+
+async def read_json(request: Request) -> object:
+    """The body as JSON; BadRequest when it is none, or longer than MAX_JSON_BYTES."""
+    try:
+        return json.loads(b"".join([chunk async for chunk in _limited(request, MAX_JSON_BYTES, MAX_JSON_BYTES)]))
+    except FilmTooLarge as error:
+        raise BadRequest(str(error)) from None
+    except (ValueError, RecursionError):
+        raise BadRequest("the body is no JSON") from None
 
 
 async def read_form(request: Request, films: frozenset[str], texts: frozenset[str], max_bytes: int) -> Form:

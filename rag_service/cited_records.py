@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from uuid import UUID
 
 from knowledge_base.cases import from_payload
@@ -17,17 +16,7 @@ from rag_service.report.aspects import Verdict
 from rag_service.report.entailment import entails
 from rag_service.report.labeler import shared_labeler
 from rag_service.verify_request import Cited, VerifyRequest
-
-
-class Broken(StrEnum):
-    """Why a citation is no evidence now."""
-
-    NOT_FOUND = "not_found"
-    WITHDRAWN = "withdrawn"
-    DAMAGED = "damaged"
-    OTHER_WORDS = "quote_is_not_the_records_text"
-    NOT_ENTAILED = "does_not_make_it_true"
-    CONTRADICTS = "contradicts_it"
+from rag_service.verify_standing import Broken
 
 
 @dataclass(frozen=True)

@@ -27,18 +27,10 @@ from rag_service.report.entailment import entails
 from rag_service.report.labeler import shared_labeler
 from rag_service.report.sentence_choice import cite
 from rag_service.verify_request import IMPRESSION, Claim, VerifyRequest
+from rag_service.verify_standing import Standing
 
 LOOKED_AT: Final = 30
 """Cases looked at for a sentence that cites nothing, or nothing that holds."""
-
-
-class Standing(StrEnum):
-    """What becomes of a sentence: its evidence makes it true, or does not, or contradicts it; or it says nothing of a finding."""
-
-    SUPPORTED = "supported"
-    UNSUPPORTED = "unsupported"
-    CONTRADICTED = "contradicted"
-    NOT_CHECKABLE = "not_checkable"
 
 
 class Why(StrEnum):
