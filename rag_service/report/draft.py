@@ -104,7 +104,7 @@ class Finding:
     `boxes` is None when the finding has no place on the film; `concepts` are those at work in the film that raise the finding
     most. `source` says whose words they are: the id of a writer, `case` for a case's own, `fixed` for the plainest. `hedged` says
     why a finding whose probability is enough to state it is only called possible. `guidance` are passages on the finding that
-    explain it and support nothing. `sentence` is in the draft's language, `sentence_en` in English; quotes stay as they were written.
+    explain it and support nothing. `sentence` is in the draft's language, `sentence_en` in English; quotes stay as they were.
     `comparison` is None without a prior film, and where the change is not certain; `prompts` are those of the request that ask
     for this finding.
     """

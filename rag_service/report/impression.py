@@ -35,6 +35,10 @@ def impression(findings: Sequence[Finding], silent: Sequence[NotAssessed]) -> st
 
 def told_in(findings: Sequence[Finding]) -> list[str]:
     """The sentences of an impression that speak of what was found, in order."""
+    return list(dict.fromkeys(f.sentence for f in in_order(findings)))
+
+
+def in_order(findings: Sequence[Finding]) -> list[Finding]:
+    """What an impression speaks of: stated findings first, possible ones after, each by its urgency."""
     told = [f for f in findings if f.polarity is not Polarity.NEGATIVE]
-    told.sort(key=lambda f: (f.polarity is Polarity.UNCERTAIN, URGENCY.index(f.label)))
-    return list(dict.fromkeys(f.sentence for f in told))
+    return sorted(told, key=lambda f: (f.polarity is Polarity.UNCERTAIN, URGENCY.index(f.label)))
