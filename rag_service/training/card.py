@@ -16,6 +16,27 @@ from rag_service.training.corpus import SOURCES, Corpus
 from rag_service.training.loop import Plan
 
 CARD_FILE: Final = "MODEL_CARD.md"
+_COMPANIONS: Final[Mapping[str, tuple[str, str]]] = {
+    "region-queries.json": (
+        "asks the film by words or by a box: presence, up to three boxes, attention",
+        "reader boxes of NIH and RSNA, outlines of JSRT, Cohen and its anatomy and device objects (CC BY 4.0), labels and "
+        "MeSH sides of Open-i; terms as above",
+    ),
+    "segmenter.json": (
+        "outlines lungs and heart, for the cardiothoracic ratio and for masks",
+        "see its record; terms there",
+    ),
+    "decoder.json": (
+        "words one finding at a time from film, decision and retrieved sentences; what it proposes is verified",
+        "sentences of Open-i reports and ROCOv2 captions, NIH reader boxes; terms as above, ROCOv2 CC BY-NC-SA",
+    ),
+    "indication.json": ("weighs known words of the indication", "Open-i indications"),
+    "change.json": (
+        "tells more of a finding from less on two films",
+        "NIH follow-ups, Cohen's dated films with severity scores",
+    ),
+}
+"""File -> what it is for, and the data. Their digests are in the files."""
 _REGION_PARTS: Final = ("all", "original", "markers_blacked_out")
 
 
@@ -33,6 +54,7 @@ def write_card(
         *_head(record),
         *_data(corpus, calibration),
         *_training(plan, note),
+        *_companions(folder),
         *_records(folder),
         *(line for path in figures for line in _figure(path.stem, json.loads(path.read_text("utf-8")))),
         *_operating_points(calibration),
@@ -76,6 +98,20 @@ def _data(corpus: Corpus, calibration: Calibration) -> Iterator[str]:
     yield ""
 
 
+def _companions(folder: Path) -> Iterator[str]:
+    """The further models that the folder holds."""
+    held = [(name, *what) for name, what in _COMPANIONS.items() if (folder / name).is_file()]
+    if held:
+        yield from (
+            "## Further models",
+            "",
+            "| file | what it does | trained on, never on test patients |",
+            "|---|---|---|",
+        )
+        yield from (f"| `{name}` | {what} | {data} |" for name, what, data in held)
+        yield ""
+
+
 def _records(folder: Path) -> Iterator[str]:
     """What lies beside the weights and says what it was fitted to."""
     fitted = {path.name: json.loads(path.read_text("utf-8")).get("sample") for path in sorted(folder.glob("*.json"))}
@@ -104,10 +140,20 @@ def _figure(name: str, result: Mapping[str, Any]) -> Iterator[str]:
     elif "map" in result:
         yield from _retrieval_figures(result)
     else:
-        yield "```json"
-        yield json.dumps(result, indent=1)
-        yield "```"
+        yield from _plain_figures(result)
     yield ""
+
+
+def _plain_figures(result: Mapping[str, Any]) -> Iterator[str]:
+    """The figures that stand at the top of a result, with their intervals where it has them."""
+    intervals = result.get("intervals", {})
+    yield "| what | figure | 95 % |"
+    yield "|---|---|---|"
+    for name, value in result.items():
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            low, high = intervals.get(name) or (None, None)
+            shown = "" if low is None or high is None else f"[{low:.3f}, {high:.3f}]"
+            yield f"| {name} | {value if isinstance(value, int) else _shown(value)} | {shown} |"
 
 
 def _table_figures(result: Mapping[str, Any]) -> Iterator[str]:

@@ -29,6 +29,9 @@ RETRIEVAL = {
 }  # fmt: skip
 
 
+SPEED = {"seconds": 2, "hit_rate": 0.643, "quiet": True, "intervals": {"hit_rate": [0.562, 0.73]}}
+
+
 def test_a_card_in_full(tmp_path: Path) -> None:
     record = ModelRecord("tiny", "1", "t.safetensors", "ab" * 32, "p@1", "none", Architecture(tags=("lung",)).to_json())
     entry = FindingCalibration(
@@ -42,8 +45,9 @@ def test_a_card_in_full(tmp_path: Path) -> None:
         np.zeros((3, 1, 1), np.uint8), zeros, zeros, ("lung",), zeros[:, 0], zeros[:, 0], np.array([0, 0, 1], np.int8),
         np.array([0, 0, 1], np.int8), np.array(["train", "test", "train"]), ("", "", ""), ("a", "b", "c"), {},
     )  # fmt: skip
-    for name, figures in (("labels", LABELS), ("retrieval", RETRIEVAL), ("speed", {"seconds": 2})):
+    for name, figures in (("labels", LABELS), ("retrieval", RETRIEVAL), ("speed", SPEED)):
         (tmp_path / f"{name}.json").write_text(json.dumps(figures))
+    (tmp_path / "indication.json").write_text("{}")
     (tmp_path / "views.json").write_text(json.dumps({"sample": "few studies"}))
     paths = [tmp_path / f"{n}.json" for n in ("labels", "retrieval", "speed")]
     write_card(tmp_path, record, calibration, corpus, Plan(), paths, "Stopped once.")
@@ -65,10 +69,14 @@ def test_a_card_in_full(tmp_path: Path) -> None:
         "| `views.json` | few studies |",
         "| Edema | reliable | 0.500 | 0.300 | 0.200 | 30 | 0.912 |",
         "| Fracture | not_reliable_enough | 0.510 | 0.400 | 0.100 | 3 | - |",
-        ' "seconds": 2',
+        "| seconds | 2 |  |",
+        "| hit_rate | 0.643 | [0.562, 0.730] |",
+        "| `indication.json` | weighs known words of the indication | Open-i indications |",
     ):
         assert line in card.splitlines()
     assert "by region, Edema" not in card
+    assert "decoder.json" not in card
+    assert "| quiet" not in card
     assert len(SOURCES) == 7
     write_card(tmp_path, record, calibration, corpus, Plan(), [], "")
     assert "Measured" not in (tmp_path / CARD_FILE).read_text("utf-8")
