@@ -22,8 +22,6 @@ from rag_service.errors import (
     BadWeights,
     CaseWithdrawn,
     DamagedRecord,
-    FilmError,
-    LateralNotUsable,
     NotFound,
 )
 from rag_service.evidence import Evidence, FilmAxes
@@ -39,7 +37,8 @@ from rag_service.models.concepts import REMEDY, effect, steer
 from rag_service.models.encoder import BL_TTA_SEED, FilmReading
 from rag_service.models.regions import region_of
 from rag_service.reader import Reader
-from rag_service.report.checks import check
+from rag_service.report.change import compared
+from rag_service.report.checks import Checked, check
 from rag_service.report.compose import Author, compose, quote_passage
 from rag_service.report.decisions import Decision
 from rag_service.report.draft import (
@@ -54,13 +53,14 @@ from rag_service.report.draft import (
     SteerAnswer,
 )
 from rag_service.report.explained import ExplainAnswer
+from rag_service.report.impression import impression
 from rag_service.report.labeler import comparison_words
-from rag_service.report.writing import Study, Writer
+from rag_service.report.writing import Writer
 from rag_service.requests import DraftRequest, SearchRequest, SteerRequest
 from rag_service.similar import Question, answering, covered, read_question, similar_case
+from rag_service.study_films import StudyFilms, read_films
 from rag_service.verify_request import VerifyRequest
 from rag_service.verifying import VerifyAnswer, verify_report
-from rag_service.views import check_lateral
 
 SIMILAR: Final = 5
 PER_ANSWER: Final = 2
@@ -110,26 +110,30 @@ class RadiographService:
     def draft(self, request: DraftRequest, watch: Stopwatch | None = None) -> Draft:
         """An evidence-cited draft, or an abstention with reasons.
 
-        FilmError for bytes that are no film, LateralNotUsable for a lateral that is none.
+        FilmError for bytes that are no film, LateralNotUsable for a lateral that is none, PriorNotUsable for an earlier film that
+        nothing can be compared with, PriorOfAnotherPatient.
         """
         watch = watch or Stopwatch()
         film = self.decode(request.film)
         watch.lap("decode")
-        frontal = self._reader.encoder.read(film)
-        reading, lateral = self._with_lateral(frontal, request.lateral)
+        films = read_films(self._reader, self.decode, film, request)
+        frontal = films.frontal
         watch.lap("encode")
         verdict = self._reader.gate.judge(film, frontal)  # its energy is the frontal's own, whatever the lateral shows
         if verdict.reasons:
-            return self._abstained(film, lateral, verdict)
-        reading = self._reader.told(reading, request.indication)
+            return self._abstained(films, verdict)
+        reading = self._reader.told(films.reading, request.indication)
         decisions = self._reader.decisions(reading)
         watch.lap("places")
         measured = self._reader.measurements(self._reader.structures(film))
         watch.lap("structures")
         evidence = self._evidence(reading, request, decisions)
         watch.lap("search")
-        composed = compose(decisions, evidence, self._author(film, reading, request))
-        checked = check(composed.findings, composed.not_assessed, evidence.prior)
+        author = Author(self._writer, films.study(request, reading)) if self._writer else None
+        composed = compose(decisions, evidence, author)
+        checked = self._since_prior(
+            check(composed.findings, composed.not_assessed, films.prior is not None), films, request
+        )
         watch.lap("compose")
         with store_errors():
             coverage = self._memory.cases.coverage(request.tenant)
@@ -143,7 +147,7 @@ class RadiographService:
             similar_cases=tuple(self._similar(hit, reading.box) for hit in evidence.similar(SIMILAR).hits),
             out_of_distribution=verdict.out_of_distribution,
             checks={
-                "views": ["frontal", "lateral"] if lateral else ["frontal"],
+                "views": films.views,
                 "every_sentence_cited": all(f.citations for f in checked.findings),
                 "every_quote_entails": all(c.entails for f in checked.findings for c in f.citations),
                 "comparison_words": sum(len(comparison_words(f.sentence)) for f in checked.findings),
@@ -153,18 +157,30 @@ class RadiographService:
                 "near_duplicates_excluded": len(evidence.same),
                 "damaged_records": evidence.damaged,
                 "contradicted_by_measurement": list(self._reader.contradicted(decisions, measured, frontal)),
+                "unused": films.unused(request),
             },
             coverage=tuple(covered(f, coverage[f]) for f in FINDINGS if f != NO_FINDING),
-            provenance=self._provenance(film.digest, lateral),
+            provenance=self._of_films(films),
             concepts=self._reader.concepts.top(reading.box.centre, CONCEPTS) if self._reader.concepts else (),
             measurements=measured,
         )
 
-    def _author(self, film: Film, reading: FilmReading, request: DraftRequest) -> Author | None:
-        """The writer with what it may look at."""
-        if self._writer is None:
-            return None
-        return Author(self._writer, Study(film, reading, prompt=request.prompt, indication=request.indication))
+    def _since_prior(self, checked: Checked, films: StudyFilms, request: DraftRequest) -> Checked:
+        """What was checked, with what has changed since the prior film said of it, in the impression too."""
+        if films.prior is None:
+            return checked
+        prior = self._reader.compared(films.prior.reading, films.frontal, request.prior_report)
+        findings = compared(checked.findings, prior)
+        told = {
+            "compared": sum(f.comparison is not None for f in findings),
+            "prior_report_disagrees": prior.disagreeing(),
+        }
+        return replace(
+            checked,
+            findings=findings,
+            impression=impression(findings, checked.not_assessed),
+            checks={**checked.checks, **told},
+        )
 
     def search(self, request: SearchRequest) -> SearchAnswer:
         """Similar cases by film, by a region of it, by words or by both, each with the sentence that answers the words best,
@@ -318,20 +334,6 @@ class RadiographService:
             return f"{passage.organisation} {passage.year}, {passage.title}"
         return f"case {citation.id[:8]}"
 
-    def _with_lateral(self, frontal: FilmReading, content: bytes | None) -> tuple[FilmReading, str | None]:
-        """The frontal's reading, its scores fused with the lateral's when there is one, and the lateral's digest."""
-        if content is None:
-            return frontal, None
-        try:
-            film = self.decode(content)
-        except FilmError as error:
-            raise LateralNotUsable(f"the film given as lateral cannot be read ({error.code})") from error
-        reading = self._reader.encoder.read(film)
-        check_lateral(film, reading, frontal)
-        if self._reader.views is None:
-            raise BadWeights("the model folder has no views.json: this model reads no laterals")
-        return self._reader.views.fused(frontal, reading), film.digest
-
     def _similar(self, hit: CaseHit, box: BoxLatent | None) -> SimilarCase:
         """A hit as the answer shows it, with the concepts at work in both films where there are two to compare."""
         shown, concepts = similar_case(hit), self._reader.concepts
@@ -349,7 +351,7 @@ class RadiographService:
         axes = FilmAxes(self._reader.calibration.axis_names, self._reader.encoder.finding_weights)
         return Evidence(self._memory, base, decisions, axes, self._reader.relevance)
 
-    def _abstained(self, film: Film, lateral: str | None, verdict: Verdict) -> Draft:
+    def _abstained(self, films: StudyFilms, verdict: Verdict) -> Draft:
         return Draft(
             status=Status.ABSTAINED,
             abstain_reasons=verdict.reasons,
@@ -360,11 +362,22 @@ class RadiographService:
             out_of_distribution=verdict.out_of_distribution,
             checks={},
             coverage=(),
-            provenance=self._provenance(film.digest, lateral),
+            provenance=self._of_films(films),
         )
 
-    def _provenance(self, film_digest: str, lateral: str | None = None) -> Provenance:
-        record, views, concepts = self._reader.encoder.record, self._reader.views, self._reader.concepts
+    def _of_films(self, films: StudyFilms) -> Provenance:
+        """A draft's provenance: every film of the study, and what joined or compared them."""
+        side, prior, reader = films.side, films.prior, self._reader
+        return replace(
+            self._provenance(films.film.digest),
+            lateral=None if side is None else side.film.digest,
+            view_fusion=reader.views.digest if side and reader.views else None,
+            prior=None if prior is None else prior.film.digest,
+            change=reader.changes.digest if prior and reader.changes else None,
+        )
+
+    def _provenance(self, film_digest: str) -> Provenance:
+        record, concepts = self._reader.encoder.record, self._reader.concepts
         return Provenance(
             model=record.id,
             preprocessing=record.preprocessing,
@@ -373,8 +386,6 @@ class RadiographService:
             thresholds=self._reader.thresholds_digest,
             seed=BL_TTA_SEED,
             film=film_digest,
-            lateral=lateral,
-            view_fusion=views.digest if lateral and views else None,
             concepts=concepts.digest if concepts else None,
             reranker=self._memory.reranker_digest,
             queries=self._reader.queries.digest if self._reader.queries else None,

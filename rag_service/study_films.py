@@ -10,6 +10,8 @@ from rag_service.errors import BadWeights, FilmError, LateralNotUsable, PriorNot
 from rag_service.imaging.film import Film
 from rag_service.models.encoder import FilmReading
 from rag_service.reader import Reader
+from rag_service.report.writing import Study
+from rag_service.requests import DraftRequest
 from rag_service.views import check_lateral
 
 Decode = Callable[[bytes], Film]
@@ -29,6 +31,54 @@ class Prior:
 
     film: Film
     reading: FilmReading
+
+
+@dataclass(frozen=True, eq=False)
+class StudyFilms:
+    """The films of a study as read: the frontal, what came with it, and the reading that the draft is made of."""
+
+    film: Film
+    frontal: FilmReading
+    side: SecondView | None
+    prior: Prior | None
+
+    @property
+    def reading(self) -> FilmReading:
+        """The frontal's, its scores fused with the lateral's where there is one."""
+        return self.frontal if self.side is None else self.side.fused
+
+    @property
+    def views(self) -> list[str]:
+        """What of the study was read."""
+        return ["frontal"] if self.side is None else ["frontal", "lateral"]
+
+    def unused(self, request: DraftRequest) -> list[str]:
+        """Words of the request that are used for nothing: what was said of an earlier film, where none came."""
+        return [n for n in ("prior_report", "comparison") if self.prior is None and getattr(request, n).strip()]
+
+    def study(self, request: DraftRequest, reading: FilmReading) -> Study:
+        """What a writer may look at; of an earlier film it hears only where there is one."""
+        earlier = self.prior
+        return Study(
+            self.film,
+            reading,
+            lateral=None if self.side is None else self.side.film,
+            prior=None if earlier is None else earlier.film,
+            prior_reading=None if earlier is None else earlier.reading,
+            prior_report="" if earlier is None else request.prior_report,
+            prompt=request.prompt,
+            indication=request.indication,
+            technique=request.technique,
+            comparison="" if earlier is None else request.comparison,
+        )
+
+
+def read_films(reader: Reader, decode: Decode, film: Film, request: DraftRequest) -> StudyFilms:
+    """The decoded frontal read, with what came with it. The errors are those of `read_lateral` and `read_prior`."""
+    frontal = reader.encoder.read(film)
+    side = None if request.lateral is None else read_lateral(reader, decode, request.lateral, frontal)
+    prior = None if request.prior is None else read_prior(reader, decode, request.prior, film, frontal)
+    return StudyFilms(film, frontal, side, prior)
 
 
 def read_lateral(reader: Reader, decode: Decode, content: bytes, frontal: FilmReading) -> SecondView:

@@ -33,6 +33,7 @@ from knowledge_base.search import CaseSearch
 from knowledge_base.store import PUBLIC, KnowledgeStore, Scope
 from knowledge_base.withdrawals import WithdrawalKeeper
 from rag_service.calibration import load_calibration
+from rag_service.changes import load_changes
 from rag_service.gate import load_gate
 from rag_service.imaging.decode_pool import DecodePool
 from rag_service.imaging.normalise import PREPROCESSING
@@ -48,12 +49,15 @@ from rag_service.reader import Reader
 from rag_service.relevance import load_relevance
 from rag_service.report.cardiothoracic import load_limits
 from rag_service.report.labeler import NAME_VERSION as LABELER
+from rag_service.report.writing import Writer
 from rag_service.reranker import load_reranker
 from rag_service.service import RadiographService
-from rag_service.settings import Settings
+from rag_service.settings import BUILT_IN, LANGCHAIN, VERBATIM, Settings
 from rag_service.site import load_site
 from rag_service.views import load_views
+from rag_service.writers.chat import chat_writer
 from rag_service.writers.decoder import load_decoder_writer
+from rag_service.writers.load import load_writer
 
 
 @dataclass(frozen=True)
@@ -123,7 +127,10 @@ def build_reader(settings: Settings) -> Reader:
     limits = None if segmenter is None else load_limits(folder, segmenter.record.id)
     queries = load_region_queries(folder, encoder.record.id)
     indication = load_indication(folder, encoder.record.id)
-    return Reader(encoder, calibration, gate, views, concepts, relevance, segmenter, limits, queries, indication)
+    changes = load_changes(folder, encoder.record.id)
+    return Reader(
+        encoder, calibration, gate, views, concepts, relevance, segmenter, limits, queries, indication, changes
+    )
 
 
 def build_memory(
@@ -169,13 +176,27 @@ def build_service(settings: Settings, notice: Callable[[str], None] = lambda _: 
         notice("model")
         memory = memory_of(settings, store, reader.encoder, load_text_encoder())
         notice("knowledge base")
-        writer = load_decoder_writer(Path(settings.model_folder), reader.encoder.record.id)
+        writer = build_writer(settings, reader.encoder.record.id)
         notice("writer")
     except BaseException:
         store.close()
         decoder.close()
         raise
     return RadiographService(reader, memory, decoder, writer)
+
+
+def build_writer(settings: Settings, model: str) -> Writer | None:
+    """The writer that the settings name; None where the words of cases are all there is. BadWeights when it cannot be had.
+
+    `model` is the film model's id, to which the built-in writer belongs.
+    """
+    if settings.writer == BUILT_IN:
+        return load_decoder_writer(Path(settings.model_folder), model)
+    if settings.writer == VERBATIM:
+        return None
+    if settings.writer.startswith(LANGCHAIN):
+        return chat_writer(settings.writer.removeprefix(LANGCHAIN))
+    return load_writer(settings.writer, Path(settings.writer_folder or ""))
 
 
 def content_digest(store: KnowledgeStore, tenant: str = PUBLIC) -> str:
