@@ -25,7 +25,8 @@ class Said:
 class Phrases:
     """A language: the findings' names, the words for each side, what makes a sentence, and the fixed phrases of an impression.
 
-    `look_for` and `not_assessed` take a list of names, joined by `between`; `joint` stands between two sentences.
+    `look_for` and `not_assessed` take a list of names, joined by `between`; `joint` stands between two sentences. `no_case`,
+    `one_case` and `few_cases` warn that few cases state a {finding}, by their number, {cases}.
     """
 
     names: Mapping[str, str]
@@ -36,3 +37,6 @@ class Phrases:
     nothing_found: str
     between: str
     joint: str
+    no_case: str
+    one_case: str
+    few_cases: str
