@@ -11,6 +11,7 @@ from uuid import UUID
 import numpy as np
 
 from knowledge_base.cases import from_payload
+from knowledge_base.duplicates import distinct
 from knowledge_base.findings import FINDINGS, NO_FINDING, Polarity
 from knowledge_base.records import BoxLatent, Case
 from knowledge_base.schema import CASES
@@ -36,8 +37,9 @@ from rag_service.memory import Memory, store_errors
 from rag_service.models.concepts import REMEDY, effect, steer
 from rag_service.models.encoder import BL_TTA_SEED, FilmReading
 from rag_service.models.regions import region_of
+from rag_service.querying import Asker, FilmSaid, with_prompts
 from rag_service.reader import Reader
-from rag_service.report.change import compared
+from rag_service.report.change import PRIOR, compared
 from rag_service.report.checks import Checked, check
 from rag_service.report.compose import Author, compose, quote_passage
 from rag_service.report.decisions import Decision
@@ -47,16 +49,18 @@ from rag_service.report.draft import (
     Coverage,
     Draft,
     Provenance,
+    QueryAnswer,
     SearchAnswer,
     SimilarCase,
     Status,
     SteerAnswer,
 )
 from rag_service.report.explained import ExplainAnswer
-from rag_service.report.impression import impression
 from rag_service.report.labeler import comparison_words
+from rag_service.report.languages import in_language
+from rag_service.report.languages import impression, in_language
 from rag_service.report.writing import Writer
-from rag_service.requests import DraftRequest, SearchRequest, SteerRequest
+from rag_service.requests import DraftRequest, Language, QueryRequest, SearchRequest, SteerRequest
 from rag_service.similar import Question, answering, covered, read_question, similar_case
 from rag_service.study_films import StudyFilms, read_films
 from rag_service.verify_request import VerifyRequest
@@ -113,7 +117,10 @@ class RadiographService:
         FilmError for bytes that are no film, LateralNotUsable for a lateral that is none, PriorNotUsable for an earlier film that
         nothing can be compared with, PriorOfAnotherPatient.
         """
-        watch = watch or Stopwatch()
+        return in_language(self._drafted(request, watch or Stopwatch()), request.language)
+
+    def _drafted(self, request: DraftRequest, watch: Stopwatch) -> Draft:
+        """The draft in English."""
         film = self.decode(request.film)
         watch.lap("decode")
         films = read_films(self._reader, self.decode, film, request)
@@ -134,6 +141,9 @@ class RadiographService:
         checked = self._since_prior(
             check(composed.findings, composed.not_assessed, films.prior is not None), films, request
         )
+        findings = in_language(checked.findings, request.language)
+        said = FilmSaid(reading, decisions, findings, checked.not_assessed)
+        answers = Asker(self._reader, self._memory).answers(said, request.prompts, request.boxes)
         watch.lap("compose")
         with store_errors():
             coverage = self._memory.cases.coverage(request.tenant)
@@ -141,8 +151,8 @@ class RadiographService:
         return Draft(
             status=Status.DRAFT,
             abstain_reasons=(),
-            findings=checked.findings,
-            impression=checked.impression,
+            findings=with_prompts(findings, answers),
+            impression=impression(findings, checked.not_assessed, request.language),
             not_assessed=checked.not_assessed,
             similar_cases=tuple(self._similar(hit, reading.box) for hit in evidence.similar(SIMILAR).hits),
             out_of_distribution=verdict.out_of_distribution,
@@ -163,7 +173,37 @@ class RadiographService:
             provenance=self._of_films(films),
             concepts=self._reader.concepts.top(reading.box.centre, CONCEPTS) if self._reader.concepts else (),
             measurements=measured,
+            answers=answers,
+            language=request.language,
+            impression_en=checked.impression,
         )
+
+    def query(self, request: QueryRequest) -> QueryAnswer:
+        """What a film shows for words or at a box: the answer of its draft, and cases whose region is most like the place."""
+        film = self.decode(request.film)
+        drafted = DraftRequest(request.film, tenant=request.tenant, patient=request.patient)
+        films = read_films(self._reader, self.decode, film, drafted)
+        reading, provenance = films.frontal, self._of_films(films)
+        reasons = self._reader.gate.judge(film, reading).reasons
+        if reasons:
+            return QueryAnswer(reasons, None, (), request.language, provenance)
+        decisions = self._reader.decisions(reading)
+        author = Author(self._writer, films.study(drafted, reading)) if self._writer else None
+        composed = compose(decisions, self._evidence(reading, drafted, decisions), author)
+        checked = check(composed.findings, composed.not_assessed, prior=False)
+        said = FilmSaid(reading, decisions, in_language(checked.findings, request.language), checked.not_assessed)
+        answer = Asker(self._reader, self._memory).answer(said, request.prompt.strip() or None, request.box)
+        place = next(iter(answer.boxes or ()), None)
+        return QueryAnswer((), answer, self._alike(request, reading, place), request.language, provenance)
+
+    def _alike(self, request: QueryRequest, reading: FilmReading, place: Box | None) -> tuple[SimilarCase, ...]:
+        """Cases whose region is most like a place of the film; none where there is no place."""
+        if place is None:
+            return ()
+        asked = SearchRequest(request.film, tenant=request.tenant, patient=request.patient, region=place)
+        with store_errors():
+            hits = self._memory.cases.search(self._query(asked, reading, None, SIMILAR + SPARE)).hits
+        return tuple(self._similar(hit, reading.box) for hit in distinct(hits, SIMILAR).hits)
 
     def _since_prior(self, checked: Checked, films: StudyFilms, request: DraftRequest) -> Checked:
         """What was checked, with what has changed since the prior film said of it, in the impression too."""
@@ -178,7 +218,7 @@ class RadiographService:
         return replace(
             checked,
             findings=findings,
-            impression=impression(findings, checked.not_assessed),
+            impression=impression(findings, checked.not_assessed, Language.EN),
             checks={**checked.checks, **told},
         )
 
@@ -332,6 +372,8 @@ class RadiographService:
         if citation.kind == "guideline":
             passage = self._memory.passages[UUID(citation.id)]
             return f"{passage.organisation} {passage.year}, {passage.title}"
+        if citation.kind == PRIOR:
+            return "the prior report"
         return f"case {citation.id[:8]}"
 
     def _similar(self, hit: CaseHit, box: BoxLatent | None) -> SimilarCase:

@@ -31,7 +31,7 @@ def in_language(draft: Draft, language: Language) -> Draft:
 
     Findings, answers and what is not assessed keep their order and everything else they hold: ids, labels, boxes, citations.
     """
-    findings = tuple(replace(f, sentence=_sentence(f, language), sentence_en=f.sentence) for f in draft.findings)
+    findings = findings_in(draft.findings, language)
     by_id = {f.id: f for f in findings}
     return replace(
         draft,
@@ -42,6 +42,11 @@ def in_language(draft: Draft, language: Language) -> Draft:
         coverage=tuple(_covered(c, language) for c in draft.coverage),
         language=language,
     )
+
+
+def findings_in(findings: Sequence[Finding], language: Language) -> tuple[Finding, ...]:
+    """English findings with `sentence` in a language and `sentence_en` as it was."""
+    return tuple(replace(f, sentence=_sentence(f, language), sentence_en=f.sentence) for f in findings)
 
 
 def named(text: str) -> tuple[Wanted, ...]:
