@@ -56,11 +56,11 @@ from rag_service.report.draft import (
     SteerAnswer,
 )
 from rag_service.report.explained import ExplainAnswer
+from rag_service.report.impression import impression
 from rag_service.report.labeler import comparison_words
-from rag_service.report.languages import in_language
-from rag_service.report.languages import impression, in_language
+from rag_service.report.languages import findings_in, in_language
 from rag_service.report.writing import Writer
-from rag_service.requests import DraftRequest, Language, QueryRequest, SearchRequest, SteerRequest
+from rag_service.requests import DraftRequest, QueryRequest, SearchRequest, SteerRequest
 from rag_service.similar import Question, answering, covered, read_question, similar_case
 from rag_service.study_films import StudyFilms, read_films
 from rag_service.verify_request import VerifyRequest
@@ -141,8 +141,7 @@ class RadiographService:
         checked = self._since_prior(
             check(composed.findings, composed.not_assessed, films.prior is not None), films, request
         )
-        findings = in_language(checked.findings, request.language)
-        said = FilmSaid(reading, decisions, findings, checked.not_assessed)
+        said = FilmSaid(reading, decisions, checked.findings, checked.not_assessed)
         answers = Asker(self._reader, self._memory).answers(said, request.prompts, request.boxes)
         watch.lap("compose")
         with store_errors():
@@ -151,8 +150,8 @@ class RadiographService:
         return Draft(
             status=Status.DRAFT,
             abstain_reasons=(),
-            findings=with_prompts(findings, answers),
-            impression=impression(findings, checked.not_assessed, request.language),
+            findings=with_prompts(checked.findings, answers),
+            impression=checked.impression,
             not_assessed=checked.not_assessed,
             similar_cases=tuple(self._similar(hit, reading.box) for hit in evidence.similar(SIMILAR).hits),
             out_of_distribution=verdict.out_of_distribution,
@@ -174,8 +173,6 @@ class RadiographService:
             concepts=self._reader.concepts.top(reading.box.centre, CONCEPTS) if self._reader.concepts else (),
             measurements=measured,
             answers=answers,
-            language=request.language,
-            impression_en=checked.impression,
         )
 
     def query(self, request: QueryRequest) -> QueryAnswer:
@@ -191,7 +188,7 @@ class RadiographService:
         author = Author(self._writer, films.study(drafted, reading)) if self._writer else None
         composed = compose(decisions, self._evidence(reading, drafted, decisions), author)
         checked = check(composed.findings, composed.not_assessed, prior=False)
-        said = FilmSaid(reading, decisions, in_language(checked.findings, request.language), checked.not_assessed)
+        said = FilmSaid(reading, decisions, findings_in(checked.findings, request.language), checked.not_assessed)
         answer = Asker(self._reader, self._memory).answer(said, request.prompt.strip() or None, request.box)
         place = next(iter(answer.boxes or ()), None)
         return QueryAnswer((), answer, self._alike(request, reading, place), request.language, provenance)
@@ -218,7 +215,7 @@ class RadiographService:
         return replace(
             checked,
             findings=findings,
-            impression=impression(findings, checked.not_assessed, Language.EN),
+            impression=impression(findings, checked.not_assessed),
             checks={**checked.checks, **told},
         )
 
