@@ -10,10 +10,10 @@ from fastapi.openapi.utils import get_openapi
 from api import examples
 from api.problems import MEDIA_TYPE
 from api.schemas import NotReadyBody, ProblemBody
-from api.uploads import FILM_PART, FORM, JSON, LATERAL_PART, RAW_FILMS
+from api.uploads import FILM_PART, FORM, JSON, LATERAL_PART, PRIOR_PART, RAW_FILMS
 from knowledge_base.findings import FINDINGS
 from rag_service.explain_request import EXPLAINED, Method
-from rag_service.requests import MAX_ALPHA, MAX_LIMIT, MAX_TEXT, REGION
+from rag_service.requests import MAX_ALPHA, MAX_LIMIT, MAX_QUESTIONS, MAX_TEXT, REGION, Language
 from rag_service.verify_request import KINDS, MAX_CITATIONS, MAX_REPORT, MAX_SENTENCE, MAX_SENTENCES
 
 _SENTENCE: Final = {"type": "string", "maxLength": MAX_SENTENCE}
@@ -33,6 +33,7 @@ _CITED: Final = {
     },
 }
 _TEXT: Final = {"type": "string", "maxLength": MAX_TEXT}
+_QUESTIONS: Final = f"May be given several times; at most {MAX_QUESTIONS} prompts and boxes in all."
 _FILM: Final = {"type": "string", "format": "binary", "description": "One DICOM, PNG or JPEG film."}
 _FLAG: Final = {"type": "string", "enum": ["true", "false"], "default": "false"}
 _RETRY_AFTER: Final = {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}
@@ -62,15 +63,33 @@ DRAFT_BODY: Final[dict[str, Any]] = {
                 "properties": {
                     FILM_PART: _FILM,
                     LATERAL_PART: {**_FILM, "description": "The lateral film of the same study, in the same formats."},
-                    "prompt": {**_TEXT, "description": "What the reader asks."},
+                    PRIOR_PART: {**_FILM, "description": "An earlier frontal film of the same patient."},
+                    "prior_report": {**_TEXT, "description": "That film's report; used for nothing without the film."},
+                    "prompt": {**_TEXT, "description": f"What the reader asks, a question a line. {_QUESTIONS}"},
+                    "box": {
+                        "type": "string",
+                        "description": "A place asked about: x_min,y_min,x_max,y_max, fractions of the film; several with ; "
+                        f"between them. {_QUESTIONS}",
+                    },
                     "indication": {**_TEXT, "description": "The clinical indication."},
+                    "technique": {**_TEXT, "description": "How the films were taken."},
+                    "comparison": {**_TEXT, "description": "What the study is compared with."},
+                    "language": {"type": "string", "enum": list(Language), "default": "en"},
+                    "patient": {**_TEXT, "description": "PATIENT or SOURCE:PATIENT, whose own cases are no evidence."},
+                    "prior_patient": {**_TEXT, "description": "Whose the prior film is; another patient's is refused."},
                 },
             },
             "example": {
                 "film": "(bytes of a film)",
                 "lateral": "(bytes of a film)",
+                "prior": "(bytes of a film)",
+                "prior_report": "Small right pleural effusion.",
                 "prompt": "Is there an effusion?",
+                "box": "0.05,0.6,0.45,0.95",
                 "indication": "Dyspnoea.",
+                "technique": "PA and lateral views.",
+                "comparison": "Film of last week.",
+                "language": "en",
             },
         },
         **{kind: {"schema": {"type": "string", "format": "binary"}} for kind in RAW_FILMS},

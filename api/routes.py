@@ -23,6 +23,7 @@ from api.uploads import (
     FORM,
     JSON,
     LATERAL_PART,
+    PRIOR_PART,
     RAW_FILMS,
     Form,
     media_type_of,
@@ -33,12 +34,25 @@ from api.uploads import (
 from knowledge_base.findings import FINDINGS
 from rag_service.errors import BadRequest
 from rag_service.explain_request import ExplainRequest, read_methods
-from rag_service.requests import MAX_LIMIT, DraftRequest, SearchRequest, SteerRequest, read_region
+from rag_service.requests import (
+    MAX_LIMIT,
+    DraftRequest,
+    Language,
+    SearchRequest,
+    SteerRequest,
+    read_boxes,
+    read_language,
+    read_patient,
+    read_region,
+)
 from rag_service.verify_request import read_verify_request
 
 OPERATIONS_TAG: Final = "operations"
-_DRAFT_FILMS: Final = frozenset({FILM_PART, LATERAL_PART})
-_DRAFT_TEXTS: Final = frozenset({"prompt", "indication"})
+_DRAFT_FILMS: Final = frozenset({FILM_PART, LATERAL_PART, PRIOR_PART})
+_DRAFT_ASKED: Final = frozenset({"prompt", "box"})
+_DRAFT_TEXTS: Final = _DRAFT_ASKED | {
+    "indication", "technique", "comparison", "prior_report", "language", "patient", "prior_patient",
+}  # fmt: skip
 _SEARCH_FILMS: Final = frozenset({FILM_PART})
 _STEER_FILMS: Final = frozenset({FILM_PART})
 _NUMBER: Final = re.compile(r"-?[0-9]{1,6}(\.[0-9]{1,6})?")
@@ -66,14 +80,16 @@ def use_cases(settings: ApiSettings, metrics: Metrics) -> APIRouter:
 
     @router.post(
         "/reports",
-        summary="Draft a report for one film, or for a frontal and a lateral",
+        summary="Draft a report for one film, with a lateral and a prior film where there are any",
         response_model=schemas.Draft,
         responses={200: documents.answer("A draft, or an abstention with its reasons."),
                    **documents.problems(*failures, 413, 415)},
         openapi_extra={"requestBody": documents.DRAFT_BODY},
     )  # fmt: skip
     async def draft_report(request: Request) -> Response:
-        """The film comes as the `film` part of a form, with the study's lateral as `lateral`, or alone as the body."""
+        """The film comes as the `film` part of a form, with the study's lateral as `lateral` and the patient's earlier frontal as
+        `prior`, or alone as the body. Without a prior film nothing is said of any change.
+        """
         state = _state(request)
         service = state["startup"].service()
         async with state["models"].admit() as ticket:
@@ -236,12 +252,29 @@ async def _draft_request(request: Request, settings: ApiSettings) -> DraftReques
         return DraftRequest(film=await read_raw(request, settings.max_upload_bytes), tenant=settings.tenant)
     if media_type != FORM:
         raise UnsupportedUpload(f"accepted are {', '.join((FORM, *RAW_FILMS))}")
-    form = await read_form(request, _DRAFT_FILMS, _DRAFT_TEXTS, settings.max_upload_bytes)
+    form = await read_form(request, _DRAFT_FILMS, _DRAFT_TEXTS, settings.max_upload_bytes, _DRAFT_ASKED)
     if FILM_PART not in form.films:
         raise BadRequest("the form has no film part")
-    prompt, indication = form.texts.get("prompt", ""), form.texts.get("indication", "")
-    lateral = form.films.get(LATERAL_PART)
-    return DraftRequest(form.films[FILM_PART], prompt, indication, settings.tenant, lateral=lateral)
+    given = form.texts.get
+    return DraftRequest(
+        form.films[FILM_PART],
+        given("prompt", ""),
+        given("indication", ""),
+        settings.tenant,
+        _patient(form, "patient"),
+        lateral=form.films.get(LATERAL_PART),
+        prior=form.films.get(PRIOR_PART),
+        prior_report=given("prior_report", ""),
+        technique=given("technique", ""),
+        comparison=given("comparison", ""),
+        boxes=read_boxes(given("box", "")),
+        language=read_language(given("language", Language.EN)),
+        prior_patient=_patient(form, "prior_patient"),
+    )
+
+
+def _patient(form: Form, name: str) -> tuple[str, str] | None:
+    return read_patient(form.texts[name]) if name in form.texts else None
 
 
 async def _search_request(request: Request, settings: ApiSettings) -> SearchRequest:

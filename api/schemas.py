@@ -97,6 +97,16 @@ class Concept(Schema):
     index: int = Field(ge=0)
 
 
+class Comparison(Schema):
+    """How a finding has changed since the prior film, computed from both films."""
+
+    state: Literal["new", "worsened", "stable", "improved", "resolved"]
+    change: float = Field(description="In log odds, above 0 for more of it.")
+    prior_p: float = Field(ge=0, le=1, description="Calibrated probability on the prior film.")
+    prior_boxes: list[Box] | None = Field(description="Where it lies on the prior film.")
+    prior_quote: Citation | None = Field(description="What the prior film's report says of it, in its own words.")
+
+
 class Finding(Schema):
     """One sentence of the draft with everything it rests on."""
 
@@ -119,6 +129,9 @@ class Finding(Schema):
     )
     hedged: list[str] = Field(description="Why a finding probable enough to be stated is only called possible.")
     guidance: list[Citation] = Field(description="Passages that explain the finding; they support nothing.")
+    sentence_en: str = Field(description="The sentence in English.")
+    comparison: Comparison | None = Field(description="Null without a prior film, or where the change is not certain.")
+    prompts: list[str] = Field(description="Those of the request that ask for this finding.")
 
 
 class NotAssessed(Schema):
@@ -172,9 +185,26 @@ class Coverage(Schema):
     warning: str | None
 
 
+class Answer(Schema):
+    """What the film shows for one prompt, one box, or a prompt about a box; without a sentence, the reason why."""
+
+    prompt: str | None
+    box: Box | None
+    label: str | None
+    labels: list[str] = Field(description="All it could speak of, the likeliest first.")
+    p: float | None
+    boxes: list[Box] | None
+    finding: str | None = Field(description="The id of the finding whose sentence this is.")
+    polarity: Polarity | None
+    sentence: str | None
+    sentence_en: str | None
+    citations: list[Citation]
+    reason: str | None
+
+
 class Provenance(Schema):
     """Digests and versions of everything the answer depended on; `lateral` and `view_fusion` where a lateral was read too,
-    `concepts` and `reranker` where the model has them.
+    `prior` and `change` where a prior film was, the others where the model has them.
     """
 
     model: str
@@ -188,6 +218,10 @@ class Provenance(Schema):
     view_fusion: str | None
     concepts: str | None
     reranker: str | None
+    prior: str | None
+    change: str | None
+    queries: str | None
+    writer: str | None
     segmenter: str | None
 
 
@@ -224,6 +258,9 @@ class Draft(Schema):
     coverage: list[Coverage]
     provenance: Provenance
     concepts: list[Concept] = Field(description="Those most at work in the film.")
+    answers: list[Answer] = Field(description="One for each prompt and box of the request, in their order.")
+    language: str
+    impression_en: str | None = Field(description="The impression in English.")
     measurements: list[Measurement]
 
 

@@ -23,6 +23,7 @@ JSON: Final = "application/json"
 RAW_FILMS: Final = ("application/dicom", "image/png", "image/jpeg")
 FILM_PART: Final = "film"
 LATERAL_PART: Final = "lateral"
+PRIOR_PART: Final = "prior"
 MAX_JSON_BYTES: Final = 1024 * 1024
 MAX_FIELD_BYTES: Final = 4 * MAX_TEXT
 """UTF-8 needs at most four bytes for a character."""
@@ -66,15 +67,22 @@ async def read_json(request: Request) -> object:
         raise BadRequest("the body is no JSON") from None
 
 
-async def read_form(request: Request, films: frozenset[str], texts: frozenset[str], max_bytes: int) -> Form:
+async def read_form(
+    request: Request,
+    films: frozenset[str],
+    texts: frozenset[str],
+    max_bytes: int,
+    repeated: frozenset[str] = frozenset(),
+) -> Form:
     """A form of at most one part for each name in `films`, of `max_bytes` each, and for each name in `texts`.
 
+    Texts named in `repeated` may come several times; they are one text then, a line for each, under the limit of one.
     Raises BadRequest for a form that is malformed, cut short, empty in a film, repeats a part or has another one;
     FilmTooLarge for a film or a body over its limit.
     """
     whole = len(films) * max_bytes + len(texts) * MAX_FIELD_BYTES + _ENVELOPE_BYTES
     try:
-        reader = _FormReader(_boundary(request), films, texts, max_bytes)
+        reader = _FormReader(_boundary(request), films, texts, max_bytes, repeated)
         async for chunk in _limited(request, whole, max_bytes):
             reader.feed(chunk)
         return reader.form()
@@ -107,8 +115,10 @@ def _boundary(request: Request) -> bytes:
 class _FormReader:
     """Callbacks of one streaming parse; refuses a part as soon as its headers are known."""
 
-    def __init__(self, boundary: bytes, films: frozenset[str], texts: frozenset[str], max_bytes: int) -> None:
-        self._films, self._names = films, films | texts
+    def __init__(
+        self, boundary: bytes, films: frozenset[str], texts: frozenset[str], max_bytes: int, repeated: frozenset[str]
+    ) -> None:
+        self._films, self._names, self._repeated = films, films | texts, repeated
         self._max_bytes = max_bytes
         self._parts: dict[str, bytearray] = {}
         self._headers: dict[str, str] = {}
@@ -160,12 +170,12 @@ class _FormReader:
         name = options.get(b"name", b"").decode("latin-1")
         if disposition != b"form-data" or name not in self._names:
             raise BadRequest(f"a part's name is not one of {', '.join(sorted(self._names))}")
-        if name in self._parts:
+        if name in self._parts and name not in self._repeated:
             raise BadRequest(f"the part {name} is given more than once")
         if self._headers.get("content-transfer-encoding", "binary").strip().lower() not in _PLAIN_ENCODINGS:
             raise BadRequest(f"the part {name} has a transfer encoding that is not read")
         self._name = name
-        self._parts[name] = bytearray()
+        self._parts[name] = self._parts[name] + b"\n" if name in self._parts else bytearray()
 
     def _part_data(self, chunk: bytes, start: int, end: int) -> None:
         part = self._parts[self._name]

@@ -163,6 +163,11 @@ def read_region(text: str) -> Box:
         raise BadRequest("region is x_min,y_min,x_max,y_max in fractions of the film, 0 <= min < max <= 1") from None
 
 
+def read_boxes(text: str) -> tuple[Box, ...]:
+    """Boxes from regions with ";" or line breaks between them; BadRequest as `read_region`."""
+    return tuple(read_region(part.strip()) for part in re.split(r"[;\r\n]", text) if part.strip())
+
+
 def _check_text(name: str, text: str) -> None:
     if len(text) > MAX_TEXT:
         raise BadRequest(f"{name} is longer than {MAX_TEXT} characters")
