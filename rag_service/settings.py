@@ -11,6 +11,11 @@ from pathlib import Path
 from typing import Final
 
 PREFIX: Final = "RAG_"
+BUILT_IN: Final = "built-in"
+VERBATIM: Final = "verbatim"
+LANGCHAIN: Final = "langchain:"
+FROM_FOLDER: Final = frozenset({"maira-2", "medgemma"})
+"""Writers whose files lie in a folder of their own."""
 _TENANT: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -53,6 +58,10 @@ class Settings:
     """Folder of the audit log; beside an embedded store, `<store>.audit`, and `build/audit` for a server, if not given."""
     pseudonym_key: str | None = None
     """The site's secret under which patients and studies of DICOM films get pseudonyms; lost, the same patient becomes another."""
+    writer: str = "built-in"
+    """Who words the findings: built-in, verbatim (cases alone), maira-2, medgemma, langchain:PROVIDER:MODEL."""
+    writer_folder: str | None = None
+    """Folder of the files and the record of maira-2 or medgemma."""
 
     @property
     def on_server(self) -> bool:
@@ -109,6 +118,7 @@ def override(settings: Settings, **given: str | None) -> Settings:
 
 
 def _checked(settings: Settings) -> Settings:
+    _check_writer(settings)
     limits = {
         "port": (1, 65535),
         "workers": (1, 64),
@@ -131,3 +141,11 @@ def _checked(settings: Settings) -> Settings:
     if settings.pseudonym_key is not None and len(settings.pseudonym_key) < 32:
         raise SettingsError(f"{PREFIX}PSEUDONYM_KEY is weak: give at least 32 characters")
     return settings
+
+
+def _check_writer(settings: Settings) -> None:
+    chat = settings.writer.startswith(LANGCHAIN) and len(settings.writer) > len(LANGCHAIN)
+    if not chat and settings.writer not in {BUILT_IN, VERBATIM, *FROM_FOLDER}:
+        raise SettingsError(f"{PREFIX}WRITER is built-in, verbatim, maira-2, medgemma or langchain:PROVIDER:MODEL")
+    if (settings.writer in FROM_FOLDER) != (settings.writer_folder is not None):
+        raise SettingsError(f"{PREFIX}WRITER_FOLDER goes with {PREFIX}WRITER maira-2 or medgemma, and with no other")

@@ -55,7 +55,7 @@ from rag_service.service import RadiographService
 from rag_service.settings import BUILT_IN, LANGCHAIN, VERBATIM, Settings
 from rag_service.site import load_site
 from rag_service.views import load_views
-from rag_service.writers.chat import chat_writer
+from rag_service.writers.chat import load_chat_writer
 from rag_service.writers.decoder import load_decoder_writer
 from rag_service.writers.load import load_writer
 
@@ -195,7 +195,7 @@ def build_writer(settings: Settings, model: str) -> Writer | None:
     if settings.writer == VERBATIM:
         return None
     if settings.writer.startswith(LANGCHAIN):
-        return chat_writer(settings.writer.removeprefix(LANGCHAIN))
+        return load_chat_writer(settings.writer.removeprefix(LANGCHAIN))
     return load_writer(settings.writer, Path(settings.writer_folder or ""))
 
 

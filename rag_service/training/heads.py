@@ -24,11 +24,16 @@ from rag_service.training.complete import complete
 from rag_service.training.corpus import build
 from rag_service.training.features import FeatureCache
 from rag_service.training.loop import text_vectors
+from rag_service.writers.catalogue import CATALOGUE as WRITERS
+from rag_service.writers.record import write_record as write_writer_record
 
 
 def main(arguments: list[str]) -> int:
     """Command line; returns the exit code: 0, or 3 for weights that cannot be used."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.task == "record" and options.writer and options.sha256:
+        parser.error("--sha256 is of an encoder's weights")
     try:
         return _record(options) if options.task == "record" else _box_head(options)
     except BadWeights as error:
@@ -37,6 +42,9 @@ def main(arguments: list[str]) -> int:
 
 
 def _record(options: argparse.Namespace) -> int:
+    if options.writer is not None:
+        print(write_writer_record(WRITERS[options.writer], options.model).id)  # noqa: T201
+        return 0
     stated = replace(CATALOGUE[options.encoder], sha256=options.sha256)
     record = write_record(stated, options.model)
     print(f"{record.id}  sha256 {record.sha256}")  # noqa: T201
@@ -59,12 +67,14 @@ def _box_head(options: argparse.Namespace) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--model", type=Path, required=True, help="folder with the encoder's files")
+    common.add_argument("--model", type=Path, required=True, help="folder with the model's files")
     parser = argparse.ArgumentParser(prog="python -m rag_service.training", description=__doc__)
     tasks = parser.add_subparsers(dest="task", required=True)
-    record = tasks.add_parser("record", parents=[common], help="write the digests of the encoder's files beside them")
-    record.add_argument("--encoder", choices=tuple(CATALOGUE), required=True)
-    record.add_argument("--sha256", help="of the weight file as its publisher states it; another is refused")
+    record = tasks.add_parser("record", parents=[common], help="write the digests of a model's files beside them")
+    which = record.add_mutually_exclusive_group(required=True)
+    which.add_argument("--encoder", choices=tuple(CATALOGUE))
+    which.add_argument("--writer", choices=tuple(WRITERS), help="a model that words findings, for RAG_WRITER_FOLDER")
+    record.add_argument("--sha256", help="of an encoder's weight file as its publisher states it; another is refused")
     head = tasks.add_parser("box-head", parents=[common], help="train a box head on the encoder's features")
     head.add_argument("--encoder", choices=NAMES, required=True)
     head.add_argument("--data", type=Path, required=True, help="folder holding openi/, nih/, ...")

@@ -10,12 +10,14 @@ from typing import Any, Final
 from rag_service import torchvision_ops
 from rag_service.errors import BadWeights
 from rag_service.imaging.film import Frame
-from rag_service.report.grammar import GrammarError, from_centre_crop, read
+from rag_service.report.formats.grounded import GroundedSentence
+from rag_service.report.formats.maira2 import read_text
+from rag_service.report.grammar import GrammarError
 from rag_service.report.writing import Candidate, Study, Task, WriterFailed
 from rag_service.writers.inputs import picture, plain
 from rag_service.writers.local_model import LOCAL, LocalModel, Messages, from_folder, loaded
 from rag_service.writers.record import WriterRecord
-from rag_service.writers.reports import Said, by_task
+from rag_service.writers.reports import by_task
 
 MOST_TOKENS: Final = 450
 """Of a grounded report, as its model card has it."""
@@ -64,20 +66,16 @@ def question(study: Study) -> Messages:
     return [{"role": "user", "content": pieces}]
 
 
-def grounded(answer: str, frame: Frame) -> tuple[Said, ...]:
+def grounded(answer: str, frame: Frame) -> tuple[GroundedSentence, ...]:
     """The sentences of an answer with their boxes in fractions of the film; a last one that was cut short is left out.
 
     WriterFailed where the rest does not follow the grammar.
     """
     whole = answer[: answer.rfind(_END) + len(_END)] if _END in answer else answer
     try:
-        phrases = read(whole)
+        return read_text(whole, frame)
     except GrammarError as error:
         raise WriterFailed("malformed_answer") from error
-    return tuple(
-        Said(p.text, None if p.boxes is None else tuple(from_centre_crop(b.box, *frame.square_pixels) for b in p.boxes))
-        for p in phrases
-    )
 
 
 def load_maira2(record: WriterRecord, folder: Path) -> Maira2Writer:

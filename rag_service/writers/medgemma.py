@@ -10,12 +10,13 @@ from typing import Any, Final
 
 from rag_service import torchvision_ops
 from rag_service.errors import BadWeights
+from rag_service.report.formats.grounded import GroundedSentence
 from rag_service.report.sentences import split_sentences
 from rag_service.report.writing import Candidate, Study, Task
 from rag_service.writers.inputs import picture, plain
 from rag_service.writers.local_model import LOCAL, LocalModel, Messages, from_folder, loaded
 from rag_service.writers.record import WriterRecord
-from rag_service.writers.reports import Said, by_task
+from rag_service.writers.reports import by_task
 
 MOST_TOKENS: Final = 300
 _ROLE: Final = "You are an expert radiologist."
@@ -41,7 +42,7 @@ class MedGemmaWriter:
     def write(self, study: Study, tasks: Sequence[Task]) -> Sequence[Sequence[Candidate]]:
         """See `Writer`."""
         text = _EMPHASIS.sub("", self._model.answer(question(study)))
-        return by_task([Said(text[start:end]) for start, end in split_sentences(text)], tasks)
+        return by_task([GroundedSentence(text[start:end]) for start, end in split_sentences(text)], tasks)
 
 
 def question(study: Study) -> Messages:

@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from knowledge_base.records import Mention
-from rag_service.imaging.film import Box
+from rag_service.report.formats.grounded import GroundedSentence
 from rag_service.report.labeler import shared_labeler
 from rag_service.report.proposals import MOST
 from rag_service.report.writing import Candidate, Task
 
 
-@dataclass(frozen=True)
-class Said:
-    """A sentence of a report, and where its writer places it (None: nowhere)."""
-
-    text: str
-    boxes: tuple[Box, ...] | None = None
-
-
-def by_task(report: Sequence[Said], tasks: Sequence[Task]) -> tuple[tuple[Candidate, ...], ...]:
+def by_task(report: Sequence[GroundedSentence], tasks: Sequence[Task]) -> tuple[tuple[Candidate, ...], ...]:
     """The sentences that state each task's finding at its polarity, those that state least besides it first.
 
     Such a writer cites nothing: the slots of a candidate are those whose sentences the labeler reads as it reads the candidate's.
@@ -29,7 +20,7 @@ def by_task(report: Sequence[Said], tasks: Sequence[Task]) -> tuple[tuple[Candid
     return tuple(tuple(_of_task(read, task))[:MOST] for task in tasks)
 
 
-def _of_task(read: Sequence[tuple[Said, tuple[Mention, ...]]], task: Task) -> list[Candidate]:
+def _of_task(read: Sequence[tuple[GroundedSentence, tuple[Mention, ...]]], task: Task) -> list[Candidate]:
     label, polarity = task.decision.label, task.decision.polarity
     found = [
         Candidate(said.text, _slots(mention, task), said.boxes, float(-len({m.finding for m in mentions})))

@@ -1,0 +1,1 @@
+"""Other people's formats for grounded reports, in and out."""
