@@ -75,7 +75,7 @@ DRAFT_BODY: Final[dict[str, Any]] = {
                     "technique": {**_TEXT, "description": "How the films were taken."},
                     "comparison": {**_TEXT, "description": "What the study is compared with."},
                     "language": {"type": "string", "enum": list(Language), "default": "en"},
-                    "patient": {**_TEXT, "description": "PATIENT or SOURCE:PATIENT, whose own cases are no evidence."},
+                    "patient": {**_TEXT, "description": "SOURCE:PATIENT, whose own cases are no evidence; or PATIENT."},
                     "prior_patient": {**_TEXT, "description": "Whose the prior film is; another patient's is refused."},
                 },
             },

@@ -147,10 +147,11 @@ def read_language(text: str) -> Language:
 def read_patient(text: str) -> tuple[str, str]:
     """(source, patient) from "SOURCE:PATIENT" or "PATIENT". BadRequest when it is empty or no text."""
     _check_text("patient", text)
-    source, colon, patient = text.strip().rpartition(":")
-    if not patient.strip() or (colon and not source.strip()):
+    before, colon, after = text.strip().partition(":")
+    source, patient = (before.strip(), after.strip()) if colon else ("", before)
+    if not patient or (colon and not source):
         raise BadRequest("a patient is given as PATIENT or SOURCE:PATIENT")
-    return source.strip(), patient.strip()
+    return source, patient
 
 
 def read_region(text: str) -> Box:

@@ -104,6 +104,19 @@ def _lateral(settings: Settings, options: argparse.Namespace) -> Result:
     return result, lateral.table(result)
 
 
+def _change(settings: Settings, options: argparse.Namespace) -> Result:
+    from eval import change
+    from rag_service.wiring import build_reader
+
+    result = change.measure(options.folder, build_reader(settings), options.split, options.seed, options.limit)
+    return result, change.table(result)
+
+
+def _of_change(parser: argparse.ArgumentParser) -> None:
+    of_films(parser)
+    parser.add_argument("--limit", type=at_least_one, help="at most so many pairs of films, drawn by seed")
+
+
 def _projection(settings: Settings, options: argparse.Namespace) -> Result:
     from eval import films, projection, readings
     from rag_service.wiring import build_reader
@@ -232,6 +245,7 @@ COMMANDS: Final = (
     Command("drift", "do a site's scores look like the calibration films'?", _drift, _of_drift),
     Command("lateral", "what a lateral adds; frontal told from lateral", _lateral),
     Command("indication", "what the indication adds to the film", _indication),
+    Command("change", "what has changed between two films of a patient", _change, _of_change),
     Command("projection", "is an AP film told from a PA one?", _projection),
     Command("bl-tta", "how many samples in the box are worth their time", _bl_tta),
     Command("concepts", "sparse concepts: fidelity, names, steering", _concepts),

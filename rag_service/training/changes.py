@@ -28,9 +28,9 @@ from rag_service.training.corpus import stored_film
 SOURCES: Final = ("nih", "cohen")
 LEAST_PAIRS: Final = 15
 RIGHT: Final = 0.8
-"""Share of the known changes from `changed` on that go the way it says."""
-MISSED: Final = 0.2
-"""Share of the known changes that `still` takes for none."""
+"""Share of the pairs from `changed` on that changed the way it says; those that did not change are among the others."""
+UNCHANGED: Final = 0.5
+"""Share of the pairs up to `still` that did not change; labels come and go with the words of a report, on films alike too."""
 LEAST_BEYOND: Final = 10
 """A share of fewer pairs says nothing."""
 _BATCH: Final = 16
@@ -69,9 +69,9 @@ def film_amounts(rows: Sequence[FilmRow], encoder: FilmEncoder, calibration: Cal
 
 
 def differences(pairs: Sequence[FollowUp], shown: dict[Path, Floats], finding: str) -> Differences:
-    """What of a finding differs in the pairs whose change of it is known; `shown` has the amounts by film."""
+    """What of a finding differs in the pairs that show it and whose change of it is known; `shown` has the amounts by film."""
     index = FINDINGS.index(finding)
-    known = [p for p in pairs if finding in p.change]
+    known = [p for p in pairs if finding in p.change and finding in p.present]
     moved = [shown[p.later.path][index] - shown[p.earlier.path][index] for p in known]
     return Differences(
         np.array(moved).reshape(-1, len(FEATURES)), np.array([p.change[finding] for p in known], np.int64)
@@ -86,25 +86,19 @@ def fit(model: str, by_finding: dict[str, Differences], sample: str) -> ChangeRu
 def fit_finding(known: Differences) -> FindingChange:
     """One finding's measure, and its cut-offs where the measure tells more from less."""
     moved = known.change != 0
-    features, more = known.features[moved], known.change[moved] > 0
+    more = known.change[moved] > 0
     pairs = len(more)
     if pairs < LEAST_PAIRS or not 0 < more.sum() < pairs:
         return FindingChange(NO_WEIGHTS, None, None, pairs, None)
-    weights = _weights(features, more)
-    measured = features @ np.asarray(weights)
-    auroc = float(roc_auc_score(more, measured))
-    right_from = _least(np.abs(measured), (measured > 0) == more)
-    if right_from is None or lower_bound(auroc, int(more.sum()), int(pairs - more.sum())) <= 0.5:
+    weights = _weights(known.features[moved], more)
+    measured = known.features @ np.asarray(weights)
+    auroc = float(roc_auc_score(more, measured[moved]))
+    size = np.abs(measured)
+    changed = _least(size, np.sign(measured) == known.change, RIGHT)
+    if changed is None or lower_bound(auroc, int(more.sum()), int(pairs - more.sum())) <= 0.5:
         return FindingChange(weights, None, None, pairs, auroc)
-    changed = max(right_from, _noise(known, weights))
-    still = min(float(np.quantile(np.abs(measured), MISSED)), changed)
-    return FindingChange(weights, changed, still, pairs, auroc)
-
-
-def _noise(known: Differences, weights: tuple[float, float]) -> float:
-    """What half of the pairs of which nothing is known to have changed differ by; 0 without any."""
-    alike = np.abs(known.features[known.change == 0] @ np.asarray(weights))
-    return float(np.median(alike)) if len(alike) else 0.0
+    unchanged = _least(-size, ~moved, UNCHANGED)
+    return FindingChange(weights, changed, 0.0 if unchanged is None else min(-unchanged, changed), pairs, auroc)
 
 
 def _weights(features: Floats, more: NDArray[np.bool_]) -> tuple[float, float]:
@@ -122,9 +116,9 @@ def lower_bound(auroc: float, positives: int, negatives: int) -> float:
     return float(auroc - _Z * np.sqrt(variance / (positives * negatives)))
 
 
-def _least(size: Floats, right: NDArray[np.bool_]) -> float | None:
-    """The least size from which on at least RIGHT are right; None when no LEAST_BEYOND are."""
+def _least(size: Floats, right: NDArray[np.bool_], share: float) -> float | None:
+    """The least size from which on at least a share are right; None when no LEAST_BEYOND are."""
     order = np.argsort(-size, kind="stable")
-    share = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
-    good = np.flatnonzero((share >= RIGHT) & (np.arange(len(order)) >= LEAST_BEYOND - 1))
+    so_far = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
+    good = np.flatnonzero((so_far >= share) & (np.arange(len(order)) >= LEAST_BEYOND - 1))
     return float(size[order][good[-1]]) if len(good) else None

@@ -354,7 +354,10 @@ FILM = part('Content-Disposition: form-data; name="film"; filename="a.png"')
 END = b"--b--\r\n"
 PROMPT = 'Content-Disposition: form-data; name="prompt"'
 ENCODED = f"{PROMPT}\r\nContent-Transfer-Encoding: base64"
-NAMES = "a part's name is not one of film, indication, lateral, prompt"
+NAMES = (
+    "a part's name is not one of box, comparison, film, indication, language, lateral, patient, prior, prior_patient, "
+    "prior_report, prompt, technique"
+)
 
 
 @pytest.mark.parametrize(
