@@ -13,7 +13,7 @@ from api.schemas import NotReadyBody, ProblemBody
 from api.uploads import FILM_PART, FORM, JSON, LATERAL_PART, PRIOR_PART, RAW_FILMS
 from knowledge_base.findings import FINDINGS
 from rag_service.explain_request import EXPLAINED, Method
-from rag_service.requests import MAX_ALPHA, MAX_LIMIT, MAX_QUESTIONS, MAX_TEXT, REGION, Language
+from rag_service.requests import MAX_ALPHA, MAX_LIMIT, MAX_QUESTIONS, MAX_TEXT, REGION, Format, Language
 from rag_service.verify_request import KINDS, MAX_CITATIONS, MAX_REPORT, MAX_SENTENCE, MAX_SENTENCES
 
 _SENTENCE: Final = {"type": "string", "maxLength": MAX_SENTENCE}
@@ -75,6 +75,12 @@ DRAFT_BODY: Final[dict[str, Any]] = {
                     "technique": {**_TEXT, "description": "How the films were taken."},
                     "comparison": {**_TEXT, "description": "What the study is compared with."},
                     "language": {"type": "string", "enum": list(Language), "default": "en"},
+                    "format": {
+                        "type": "string",
+                        "enum": ["json", *Format],
+                        "default": "json",
+                        "description": "Another project's way of writing a report; an abstention is refused in those.",
+                    },
                     "patient": {**_TEXT, "description": "SOURCE:PATIENT, whose own cases are no evidence; or PATIENT."},
                     "prior_patient": {**_TEXT, "description": "Whose the prior film is; another patient's is refused."},
                 },

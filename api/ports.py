@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # a draft's module brings the models' libraries; the API star
     from rag_service.explain_request import ExplainRequest
     from rag_service.report.draft import Draft, SearchAnswer, SteerAnswer
     from rag_service.report.explained import ExplainAnswer
-    from rag_service.requests import DraftRequest, SearchRequest, SteerRequest
+    from rag_service.requests import DraftRequest, Format, SearchRequest, SteerRequest
     from rag_service.verify_request import VerifyRequest
     from rag_service.verifying import VerifyAnswer
 
@@ -30,6 +30,10 @@ class ReportService(Protocol):
 
     def draft(self, request: DraftRequest) -> Draft:
         """A report for one film, or an abstention."""
+        ...
+
+    def written(self, request: DraftRequest, draft: Draft, chosen: Format) -> str:
+        """The draft of a request in another project's format; `BadRequest` for an abstention, which none of them can say."""
         ...
 
     def search(self, request: SearchRequest) -> SearchAnswer:

@@ -15,6 +15,7 @@ from api.auth import key_guard
 from api.errors import NotReady, UnsupportedUpload
 from api.gate import Gate, unless_gone
 from api.metrics import CONTENT_TYPE, Metrics
+from api.ports import ReportService
 from api.problems import Problem, request_id_of
 from api.settings import ApiSettings
 from api.startup import OK, Startup
@@ -37,10 +38,12 @@ from rag_service.explain_request import ExplainRequest, read_methods
 from rag_service.requests import (
     MAX_LIMIT,
     DraftRequest,
+    Format,
     Language,
     SearchRequest,
     SteerRequest,
     read_boxes,
+    read_format,
     read_language,
     read_patient,
     read_region,
@@ -51,7 +54,7 @@ OPERATIONS_TAG: Final = "operations"
 _DRAFT_FILMS: Final = frozenset({FILM_PART, LATERAL_PART, PRIOR_PART})
 _DRAFT_ASKED: Final = frozenset({"prompt", "box"})
 _DRAFT_TEXTS: Final = _DRAFT_ASKED | {
-    "indication", "technique", "comparison", "prior_report", "language", "patient", "prior_patient",
+    "indication", "technique", "comparison", "prior_report", "language", "patient", "format", "prior_patient",
 }  # fmt: skip
 _SEARCH_FILMS: Final = frozenset({FILM_PART})
 _STEER_FILMS: Final = frozenset({FILM_PART})
@@ -93,10 +96,12 @@ def use_cases(settings: ApiSettings, metrics: Metrics) -> APIRouter:
         state = _state(request)
         service = state["startup"].service()
         async with state["models"].admit() as ticket:
-            asked = await _draft_request(request, settings)
-            draft = await unless_gone(request.receive, ticket.run(lambda: service.draft(asked).to_json()))
+            asked, chosen = await _draft_request(request, settings)
+            draft, text = await unless_gone(request.receive, ticket.run(lambda: _drafted(service, asked, chosen)))
         metrics.drafted(draft)
-        return JSONResponse(draft)
+        if chosen is None:
+            return JSONResponse(draft)
+        return Response(text, media_type="text/plain" if chosen is Format.MAIRA_2 else "application/json")
 
     @router.post(
         "/search",
@@ -246,17 +251,23 @@ async def _no_query(request: Request) -> None:
         raise BadRequest("this operation takes no query parameters")
 
 
-async def _draft_request(request: Request, settings: ApiSettings) -> DraftRequest:
+def _drafted(service: ReportService, asked: DraftRequest, chosen: Format | None) -> tuple[dict[str, Any], str]:
+    """A draft as JSON, and as text in the format that was chosen, "" where none was."""
+    draft = service.draft(asked)
+    return draft.to_json(), "" if chosen is None else service.written(asked, draft, chosen)
+
+
+async def _draft_request(request: Request, settings: ApiSettings) -> tuple[DraftRequest, Format | None]:
     media_type = media_type_of(request)
     if media_type in RAW_FILMS:
-        return DraftRequest(film=await read_raw(request, settings.max_upload_bytes), tenant=settings.tenant)
+        return DraftRequest(film=await read_raw(request, settings.max_upload_bytes), tenant=settings.tenant), None
     if media_type != FORM:
         raise UnsupportedUpload(f"accepted are {', '.join((FORM, *RAW_FILMS))}")
     form = await read_form(request, _DRAFT_FILMS, _DRAFT_TEXTS, settings.max_upload_bytes, _DRAFT_ASKED)
     if FILM_PART not in form.films:
         raise BadRequest("the form has no film part")
     given = form.texts.get
-    return DraftRequest(
+    asked = DraftRequest(
         form.films[FILM_PART],
         given("prompt", ""),
         given("indication", ""),
@@ -271,6 +282,7 @@ async def _draft_request(request: Request, settings: ApiSettings) -> DraftReques
         language=read_language(given("language", Language.EN)),
         prior_patient=_patient(form, "prior_patient"),
     )
+    return asked, read_format(given("format", "json"))
 
 
 def _patient(form: Form, name: str) -> tuple[str, str] | None:

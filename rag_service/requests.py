@@ -34,6 +34,13 @@ class Language(StrEnum):
     JA = "ja"
 
 
+class Format(StrEnum):
+    """Other projects' ways of writing a report that a draft can be had in."""
+
+    PADCHEST_GR = "padchest-gr"
+    MAIRA_2 = "maira-2"
+
+
 @dataclass(frozen=True)
 class DraftRequest:
     """A frontal film as bytes, with what came with it: the study's lateral, the patient's earlier film and its report, and words.
@@ -142,6 +149,15 @@ def read_language(text: str) -> Language:
     if text not in set(Language):
         raise BadRequest(f"language must be one of: {', '.join(Language)}")
     return Language(text)
+
+
+def read_format(text: str) -> Format | None:
+    """A format by its name; None for the draft's own, "json". BadRequest for one that there is not."""
+    if text == "json":
+        return None
+    if text not in set(Format):
+        raise BadRequest(f"format must be one of: json, {', '.join(Format)}")
+    return Format(text)
 
 
 def read_patient(text: str) -> tuple[str, str]:

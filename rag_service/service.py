@@ -56,11 +56,12 @@ from rag_service.report.draft import (
     SteerAnswer,
 )
 from rag_service.report.explained import ExplainAnswer
+from rag_service.report.formats.choose import written
 from rag_service.report.impression import impression
 from rag_service.report.labeler import comparison_words
 from rag_service.report.languages import findings_in, in_language
 from rag_service.report.writing import Writer
-from rag_service.requests import DraftRequest, QueryRequest, SearchRequest, SteerRequest
+from rag_service.requests import DraftRequest, Format, QueryRequest, SearchRequest, SteerRequest
 from rag_service.similar import Question, answering, covered, read_question, similar_case
 from rag_service.study_films import StudyFilms, read_films
 from rag_service.verify_request import VerifyRequest
@@ -218,6 +219,11 @@ class RadiographService:
             impression=impression(findings, checked.not_assessed),
             checks={**checked.checks, **told},
         )
+
+    def written(self, request: DraftRequest, draft: Draft, chosen: Format) -> str:
+        """The draft of a request in another project's format, the film's digest for a name. BadRequest for an abstention."""
+        film = self.decode(request.film)
+        return written(draft, chosen, film.frame, film.digest, film.digest)
 
     def search(self, request: SearchRequest) -> SearchAnswer:
         """Similar cases by film, by a region of it, by words or by both, each with the sentence that answers the words best,

@@ -19,11 +19,12 @@ from rag_service.errors import BadRequest
 from rag_service.imaging.film import Box, Frame
 from rag_service.report.draft import Draft, Finding, Provenance, Status
 from rag_service.report.formats import padchest_gr, radfact
-from rag_service.report.formats.choose import MEDIA_TYPES, Format, written
+from rag_service.report.formats.choose import written
 from rag_service.report.formats.grounded import GroundedSentence, sentences_of
 from rag_service.report.formats.maira2 import read_text, write_text
 from rag_service.report.formats.padchest_gr import NotPadChestGr, ReadFinding, ReadStudy, read_study, write_study
 from rag_service.report.grammar import GrammarError
+from rag_service.requests import Format, read_format
 from tests.contract.writer_suite.samples import SURE, VAGUE
 
 WIDE = Frame(100, 200)
@@ -176,4 +177,13 @@ def test_an_abstention_is_never_written_as_a_report_without_findings(chosen: For
     turned_away = replace(DRAFT, status=Status.ABSTAINED, abstain_reasons=("lateral",), findings=())
     with pytest.raises(BadRequest, match=rf"no report was drafted \(lateral\), which {chosen} cannot say"):
         written(turned_away, chosen, WIDE, "S", "I")
-    assert chosen in MEDIA_TYPES
+
+
+def test_a_format_is_asked_for_by_name() -> None:
+    assert [read_format(name) for name in ("json", "padchest-gr", "maira-2")] == [
+        None,
+        Format.PADCHEST_GR,
+        Format.MAIRA_2,
+    ]
+    with pytest.raises(BadRequest, match="format must be one of: json, padchest-gr, maira-2"):
+        read_format("docx")

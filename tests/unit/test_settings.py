@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rag_service.settings import ENVIRONMENT, Settings, SettingsError, load, override
+from rag_service.settings import ENVIRONMENT, FROM_FOLDER, Settings, SettingsError, load, override
+from rag_service.writers.catalogue import CATALOGUE
 
 SECRET = "correct horse battery staple"
 
@@ -45,6 +46,8 @@ def test_every_field_has_its_variable() -> None:
         "RAG_TENANT": "tenant",
         "RAG_AUDIT_LOG": "audit_log",
         "RAG_PSEUDONYM_KEY": "pseudonym_key",
+        "RAG_WRITER": "writer",
+        "RAG_WRITER_FOLDER": "writer_folder",
     }
 
 
@@ -94,6 +97,22 @@ def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("RAG_PROT", "8123")
     with pytest.raises(SettingsError, match="RAG_PROT"):
         load()
+
+
+def test_a_writer_is_one_that_there_is_and_has_a_folder_where_it_needs_one() -> None:
+    assert set(CATALOGUE) == FROM_FOLDER
+    assert (load({}).writer, load({}).writer_folder) == ("built-in", None)
+    for name in ("built-in", "verbatim", "langchain:openai:some-model"):
+        assert load({"RAG_WRITER": name}).writer == name
+        with pytest.raises(SettingsError, match="^RAG_WRITER_FOLDER goes with"):
+            load({"RAG_WRITER": name, "RAG_WRITER_FOLDER": "there"})
+    for name in FROM_FOLDER:
+        assert load({"RAG_WRITER": name, "RAG_WRITER_FOLDER": "there"}).writer_folder == "there"
+        with pytest.raises(SettingsError, match="^RAG_WRITER_FOLDER goes with"):
+            load({"RAG_WRITER": name})
+    for name in ("", "gpt", "langchain:", "MAIRA-2"):
+        with pytest.raises(SettingsError, match="^RAG_WRITER is built-in, verbatim"):
+            load({"RAG_WRITER": name})
 
 
 def test_unknown_names_are_refused_all_at_once() -> None:

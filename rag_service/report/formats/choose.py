@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from enum import StrEnum
-from typing import Final
 
 from rag_service.errors import BadRequest
 from rag_service.imaging.film import Frame
@@ -12,16 +10,7 @@ from rag_service.report.draft import Draft, Status
 from rag_service.report.formats.grounded import sentences_of
 from rag_service.report.formats.maira2 import write_text
 from rag_service.report.formats.padchest_gr import study_of, write_study
-
-
-class Format(StrEnum):
-    """Formats of others that a draft can be had in."""
-
-    PADCHEST_GR = "padchest-gr"
-    MAIRA_2 = "maira-2"
-
-
-MEDIA_TYPES: Final = {Format.PADCHEST_GR: "application/json", Format.MAIRA_2: "text/plain; charset=utf-8"}
+from rag_service.requests import Format
 
 
 def written(draft: Draft, chosen: Format, frame: Frame, study: str, image: str) -> str:
