@@ -22,6 +22,7 @@ from rag_service.calibrators import Platt
 from rag_service.errors import BadWeights, IndexModelMismatch
 from rag_service.gate import REFERENCE_FILE, Gate
 from rag_service.models import text
+from rag_service.models.catalogue import load_record
 from rag_service.models.network import FilmNetwork
 from rag_service.settings import Settings
 from rag_service.training.export import export
@@ -73,7 +74,7 @@ def test_a_service_is_built_and_closed(weights: Path, parts: tuple[MemoryStore, 
     store, pools = parts
     heard: list[str] = []
     service = wiring.build_service(Settings(model_folder=str(weights), workers=3), heard.append)
-    assert heard == ["model", "knowledge base"]
+    assert heard == ["model", "knowledge base", "writer"]
     assert (pools[0].workers, pools[0].events) == (3, ["made", "started"])
     assert service.readiness() == {"model": "ok", "store": "ok"}
     assert (store.count(CASES, Scope(PUBLIC)), store.count(GUIDELINES, Scope(PUBLIC))) == (0, 0)
@@ -105,6 +106,29 @@ def test_a_reader_sets_the_threads_it_is_told(weights: Path, monkeypatch: pytest
     wiring.build_reader(Settings(model_folder=str(weights), torch_threads=3))
     wiring.build_reader(Settings(model_folder=str(weights), torch_threads=0))
     assert asked == [3]
+
+
+def test_the_writer_is_the_one_that_the_settings_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(wiring, "load_writer", lambda *given: made.append(given))
+    monkeypatch.setattr(wiring, "load_chat_writer", lambda *given: made.append(given))
+    for name, folder in (("maira-2", "there"), ("medgemma", "here"), ("langchain:openai:some-model", None)):
+        wiring.build_writer(Settings(writer=name, writer_folder=folder), "film@1-00000000")
+    assert made == [("maira-2", Path("there")), ("medgemma", Path("here")), ("openai:some-model",)]
+    assert wiring.build_writer(Settings(writer="verbatim"), "film@1-00000000") is None
+    assert wiring.build_writer(Settings(model_folder=str(tmp_path)), "film@1-00000000") is None
+    shipped = Settings()
+    writer = wiring.build_writer(shipped, load_record(Path(shipped.model_folder)).id)
+    assert writer is not None
+    assert writer.id.startswith("grounded-decoder@1-")
+
+
+def test_a_writer_that_cannot_be_had_stops_the_service(weights: Path, parts: tuple[MemoryStore, list[Pool]]) -> None:
+    store, pools = parts
+    with pytest.raises(BadWeights, match=r"writer\.json is absent or malformed"):
+        wiring.build_service(Settings(model_folder=str(weights), writer="maira-2", writer_folder=str(weights)))
+    assert pools[0].events[-1] == "closed"
+    assert not store.health().ready
 
 
 def test_a_layout_binds_models_and_names_itself() -> None:

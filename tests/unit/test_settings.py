@@ -104,14 +104,14 @@ def test_a_writer_is_one_that_there_is_and_has_a_folder_where_it_needs_one() -> 
     assert (load({}).writer, load({}).writer_folder) == ("built-in", None)
     for name in ("built-in", "verbatim", "langchain:openai:some-model"):
         assert load({"RAG_WRITER": name}).writer == name
-        with pytest.raises(SettingsError, match="^RAG_WRITER_FOLDER goes with"):
+        with pytest.raises(SettingsError, match=r"^RAG_WRITER_FOLDER goes with"):
             load({"RAG_WRITER": name, "RAG_WRITER_FOLDER": "there"})
     for name in FROM_FOLDER:
         assert load({"RAG_WRITER": name, "RAG_WRITER_FOLDER": "there"}).writer_folder == "there"
-        with pytest.raises(SettingsError, match="^RAG_WRITER_FOLDER goes with"):
+        with pytest.raises(SettingsError, match=r"^RAG_WRITER_FOLDER goes with"):
             load({"RAG_WRITER": name})
     for name in ("", "gpt", "langchain:", "MAIRA-2"):
-        with pytest.raises(SettingsError, match="^RAG_WRITER is built-in, verbatim"):
+        with pytest.raises(SettingsError, match=r"^RAG_WRITER is built-in, verbatim"):
             load({"RAG_WRITER": name})
 
 
