@@ -43,6 +43,7 @@ THERE: Final = 0.5
 """Share of the highest value of a finding's map from which it is at a place."""
 _HEART: Final = ("Cardiomegaly", "Enlarged Cardiomediastinum")
 _LUNG: Final = tuple(f for f in URGENCY if f in anatomy.SIDED or f == "Edema")
+_OF_THE_HEART: Final = ("heart", "cardiac", "corazón", "cardíac", "心臓")
 _MEDIASTINUM: Final = "mediastinum"
 
 Floats = NDArray[np.float32]
@@ -92,7 +93,7 @@ class Asker:
             return Answer(prompt, box, NO_FINDING, labels, p, reason=NAMES_NO_FINDING)
         asked = Answer(prompt, box, first.finding, labels)
         mask = place_mask(first.laterality, box)
-        found = self._boxes(said, prompt or first.finding, first, box)
+        found = self._boxes(said, first, box)
         return _answered(said, replace(asked, boxes=found), mask)
 
     def _of_box(self, said: FilmSaid, box: Box) -> Answer:
@@ -118,11 +119,12 @@ class Asker:
         seen = self.reader.queries.answer(said.reading, prompt, self.memory.text)
         return Answer(prompt, box, p=seen.presence, boxes=seen.boxes, reason=NAMES_NO_FINDING)
 
-    def _boxes(self, said: FilmSaid, words: str, wanted: Wanted, box: Box | None) -> tuple[Box, ...] | None:
+    def _boxes(self, said: FilmSaid, wanted: Wanted, box: Box | None) -> tuple[Box, ...] | None:
         """Where the region query sees it, on the side and in the box asked about; else where the place map is highest there."""
         if box is not None:
             return (box,)
         if self.reader.queries is not None:
+            words = " ".join(w for w in (wanted.laterality, wanted.finding.lower()) if w)
             seen = self.reader.queries.answer(said.reading, words, self.memory.text).boxes
             if kept := tuple(b for b in seen if _lies_on(b, wanted.laterality)):
                 return kept
@@ -130,8 +132,13 @@ class Asker:
 
 
 def understood(prompt: str) -> tuple[Wanted, ...]:
-    """The findings that words name, with side and place: in English as the labeler reads them, else in Spanish or Japanese."""
-    return read_question(prompt, None).wanted or named(prompt)
+    """The findings that words name, with side and place: in English as the labeler reads them, else in Spanish or Japanese; words
+    about the heart alone ask for its size.
+    """
+    if found := read_question(prompt, None).wanted or named(prompt):
+        return found
+    asks_heart = any(word in prompt.casefold() for word in _OF_THE_HEART)
+    return (Wanted(_HEART[0], Polarity.POSITIVE),) if asks_heart else ()
 
 
 def place_mask(side: Laterality | None, box: Box | None) -> Floats:
