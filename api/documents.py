@@ -128,6 +128,31 @@ SEARCH_BODY: Final[dict[str, Any]] = {
     },
 }
 
+QUERY_BODY: Final[dict[str, Any]] = {
+    "required": True,
+    "content": {
+        FORM: {
+            "schema": {
+                "type": "object",
+                "required": [FILM_PART],
+                "additionalProperties": False,
+                "anyOf": [{"required": ["prompt"]}, {"required": ["box"]}],
+                "properties": {
+                    FILM_PART: _FILM,
+                    "prompt": {**_TEXT, "description": "What is asked, in English, Spanish or Japanese."},
+                    "box": {
+                        "type": "string",
+                        "pattern": REGION,
+                        "description": "The place asked about: x_min,y_min,x_max,y_max, fractions of the film.",
+                    },
+                    "language": {"type": "string", "enum": list(Language), "default": "en"},
+                    "patient": {**_TEXT, "description": "PATIENT or SOURCE:PATIENT, whose own cases are no evidence."},
+                },
+            },
+            "example": {"film": "(bytes of a film)", "prompt": "Is there a right effusion?", "language": "en"},
+        }
+    },
+}
 STEER_BODY: Final[dict[str, Any]] = {
     "required": True,
     "content": {

@@ -161,6 +161,28 @@ SEARCH: Final[dict[str, Any]] = {
     "provenance": _PROVENANCE,
     "coverage": [{"label": "Pleural Effusion", "cases": 412, "warning": None}],
 }
+QUERY: Final[dict[str, Any]] = {
+    "abstain_reasons": [],
+    "answer": {
+        "prompt": "Is there a right effusion?",
+        "box": None,
+        "label": "Pleural Effusion",
+        "labels": ["Pleural Effusion"],
+        "p": 0.83,
+        "boxes": [{"x_min": 0.08, "y_min": 0.62, "x_max": 0.41, "y_max": 0.9, "weight": 0.88}],
+        "finding": "pleural-effusion",
+        "polarity": "positive",
+        "sentence": "Small right pleural effusion.",
+        "sentence_en": "Small right pleural effusion.",
+        "citations": [
+            {"kind": "case", "id": CASE_ID, "quote": _EFFUSION, "span": [0, 40], "similarity": 0.87, "entails": True}
+        ],
+        "reason": None,
+    },
+    "similar_cases": [_SIMILAR],
+    "language": "en",
+    "provenance": _PROVENANCE,
+}
 STEER: Final[dict[str, Any]] = {
     "abstain_reasons": [],
     "concept": _CONCEPT,
@@ -230,6 +252,7 @@ INDEX: Final[dict[str, Any]] = {
     "operations": [
         "POST /v1/reports",
         "POST /v1/search",
+        "POST /v1/query",
         "POST /v1/explain/steer",
         "POST /v1/verify",
         "POST /v1/explain/finding",
@@ -301,6 +324,7 @@ ANSWERS: Final[dict[str, Any]] = {
     "/v1/reports": DRAFT,
     "/v1/search": SEARCH,
     "/v1/verify": VERIFY,
+    "/v1/query": QUERY,
     "/v1/explain/steer": STEER,
     "/v1/explain/finding": EXPLAIN,
     "/v1/cases/{case_id}": CASE,

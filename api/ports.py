@@ -9,9 +9,9 @@ if TYPE_CHECKING:  # a draft's module brings the models' libraries; the API star
 
     from knowledge_base.records import Case
     from rag_service.explain_request import ExplainRequest
-    from rag_service.report.draft import Draft, SearchAnswer, SteerAnswer
+    from rag_service.report.draft import Draft, QueryAnswer, SearchAnswer, SteerAnswer
     from rag_service.report.explained import ExplainAnswer
-    from rag_service.requests import DraftRequest, Format, SearchRequest, SteerRequest
+    from rag_service.requests import DraftRequest, Format, QueryRequest, SearchRequest, SteerRequest
     from rag_service.verify_request import VerifyRequest
     from rag_service.verifying import VerifyAnswer
 
@@ -38,6 +38,10 @@ class ReportService(Protocol):
 
     def search(self, request: SearchRequest) -> SearchAnswer:
         """Cases like a film or words, and passages for the words."""
+        ...
+
+    def query(self, request: QueryRequest) -> QueryAnswer:
+        """What one film shows for words or at a box."""
         ...
 
     def verify(self, request: VerifyRequest) -> VerifyAnswer:

@@ -40,6 +40,7 @@ from rag_service.requests import (
     DraftRequest,
     Format,
     Language,
+    QueryRequest,
     SearchRequest,
     SteerRequest,
     read_boxes,
@@ -57,6 +58,8 @@ _DRAFT_TEXTS: Final = _DRAFT_ASKED | {
     "indication", "technique", "comparison", "prior_report", "language", "patient", "format", "prior_patient",
 }  # fmt: skip
 _SEARCH_FILMS: Final = frozenset({FILM_PART})
+_QUERY_FILMS: Final = frozenset({FILM_PART})
+_QUERY_TEXTS: Final = frozenset({"prompt", "box", "language", "patient"})
 _STEER_FILMS: Final = frozenset({FILM_PART})
 _NUMBER: Final = re.compile(r"-?[0-9]{1,6}(\.[0-9]{1,6})?")
 _SEARCH_TEXTS: Final = frozenset({"text", "finding", "limit", "region", "include_same", "diverse"})
@@ -120,6 +123,7 @@ def use_cases(settings: ApiSettings, metrics: Metrics) -> APIRouter:
             found = await unless_gone(request.receive, ticket.run(lambda: service.search(asked).to_json()))
         return JSONResponse(found)
 
+    _add_querying(router, settings, failures)
     _add_steering(router, settings, failures)
     _add_explaining(router, settings, failures)
     _add_verifying(router, settings, failures)
@@ -139,6 +143,27 @@ def use_cases(settings: ApiSettings, metrics: Metrics) -> APIRouter:
         return JSONResponse(schemas.Case.of(case).model_dump(mode="json"))
 
     return router
+
+
+def _add_querying(router: APIRouter, settings: ApiSettings, failures: tuple[int, ...]) -> None:
+    @router.post(
+        "/query",
+        summary="Ask a film by words, or point at it",
+        response_model=schemas.QueryAnswer,
+        responses={200: documents.answer("The answer, or the reasons why the film is turned away."),
+                   **documents.problems(*failures, 413, 415)},
+        openapi_extra={"requestBody": documents.QUERY_BODY},
+    )  # fmt: skip
+    async def query(request: Request) -> Response:
+        """Where what is asked about lies, how likely it is there, and the cited sentence that answers; words that are about nothing
+        on a chest film are answered with a reason.
+        """
+        state = _state(request)
+        service = state["startup"].service()
+        async with state["models"].admit() as ticket:
+            asked = await _query_request(request, settings)
+            answer = await unless_gone(request.receive, ticket.run(lambda: service.query(asked).to_json()))
+        return JSONResponse(answer)
 
 
 def _add_steering(router: APIRouter, settings: ApiSettings, failures: tuple[int, ...]) -> None:
@@ -305,6 +330,22 @@ async def _search_request(request: Request, settings: ApiSettings) -> SearchRequ
         region=region,
         include_same=same,
         diverse=diverse,
+    )
+
+
+async def _query_request(request: Request, settings: ApiSettings) -> QueryRequest:
+    if media_type_of(request) != FORM:
+        raise UnsupportedUpload(f"accepted is {FORM}")
+    form = await read_form(request, _QUERY_FILMS, _QUERY_TEXTS, settings.max_upload_bytes)
+    if FILM_PART not in form.films:
+        raise BadRequest("the form has no film part")
+    return QueryRequest(
+        form.films[FILM_PART],
+        form.texts.get("prompt", ""),
+        read_region(form.texts["box"]) if "box" in form.texts else None,
+        settings.tenant,
+        _patient(form, "patient"),
+        read_language(form.texts.get("language", Language.EN)),
     )
 
 

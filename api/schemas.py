@@ -274,6 +274,16 @@ class SearchAnswer(Schema):
     coverage: list[Coverage] = Field(description="Of the findings that were asked for.")
 
 
+class QueryAnswer(Schema):
+    """What one film shows for what was asked of it, and cases whose region is most like the place; or why it is turned away."""
+
+    abstain_reasons: list[str]
+    answer: Answer | None
+    similar_cases: list[SimilarCase]
+    language: str
+    provenance: Provenance
+
+
 class Change(Schema):
     """A finding's calibrated probability before and after the film was moved along a concept."""
 

@@ -32,7 +32,7 @@ from api.settings import ApiSettings, is_loopback
 from api.startup import Startup
 from knowledge_base.records import CaseSentence, Mention
 from rag_service.errors import StoreUnavailable
-from rag_service.report.draft import Draft, SearchAnswer, Status, SteerAnswer
+from rag_service.report.draft import Draft, QueryAnswer, SearchAnswer, Status, SteerAnswer
 from rag_service.report.explained import ExplainAnswer
 from rag_service.settings import Settings
 from rag_service.verifying import VerifyAnswer
@@ -67,7 +67,8 @@ def dataclasses_in(kind: Any) -> set[Any]:
 
 
 ANSWERED: set[Any] = set().union(
-    *map(dataclasses_in, (Draft, SearchAnswer, SteerAnswer, ExplainAnswer, VerifyAnswer)), {CaseSentence, Mention}
+    *map(dataclasses_in, (Draft, SearchAnswer, QueryAnswer, SteerAnswer, ExplainAnswer, VerifyAnswer)),
+    {CaseSentence, Mention},
 )
 
 
@@ -114,7 +115,7 @@ def test_quotes_of_the_examples_are_as_long_as_their_spans() -> None:
     answers = [operation["responses"]["200"]["content"] for _, path, operation in operations() if "/v1" in path]
     text = json.dumps(answers)
     citations = [c for c in json.JSONDecoder().decode(text) for c in nested(c) if "quote" in c and "span" in c]
-    assert len(citations) == 5
+    assert len(citations) == 6
     assert all(c["span"][1] - c["span"][0] == len(c["quote"]) for c in citations)
 
 
@@ -126,7 +127,8 @@ def nested(value: Any) -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    "body", [documents.DRAFT_BODY, documents.SEARCH_BODY, documents.STEER_BODY, documents.EXPLAIN_BODY]
+    "body",
+    [documents.DRAFT_BODY, documents.SEARCH_BODY, documents.QUERY_BODY, documents.STEER_BODY, documents.EXPLAIN_BODY],
 )
 def test_a_form_example_has_only_declared_parts(body: dict[str, Any]) -> None:
     form = body["content"]["multipart/form-data"]
@@ -139,6 +141,7 @@ def test_what_is_declared_as_an_answer() -> None:
     assert declared == {
         "post /v1/reports": ["200", "401", "413", "415", "422", "429", "500", "503"],
         "post /v1/search": ["200", "401", "413", "415", "422", "429", "500", "503"],
+        "post /v1/query": ["200", "401", "413", "415", "422", "429", "500", "503"],
         "post /v1/verify": ["200", "401", "415", "422", "429", "500", "503"],
         "post /v1/explain/steer": ["200", "401", "413", "415", "422", "429", "500", "503"],
         "post /v1/explain/finding": ["200", "401", "413", "415", "422", "429", "500", "503"],
@@ -170,7 +173,7 @@ def test_every_route_but_the_open_ones_asks_for_the_key() -> None:
     with TestClient(guarded) as client:
         seen = set(routes(guarded))
         assert seen >= OPEN
-        assert len(seen - OPEN) == 6
+        assert len(seen - OPEN) == 7
         for method, path in seen - OPEN:
             url = path.replace("{case_id}", "9b6b5a52-6d0f-5c0e-8a53-0f4a0c7f2f11")
             for name, headers in CREDENTIALS.items():
