@@ -14,7 +14,8 @@ from knowledge_base.errors import StoreError, StoreInUse
 from rag_service import settings as environment
 from rag_service.errors import BadRequest, ServiceError
 from rag_service.explain_request import EXPLAINED, ExplainRequest, Method, read_methods
-from rag_service.requests import DraftRequest, SearchRequest, read_region
+from rag_service.report.formats.choose import written
+from rag_service.requests import DraftRequest, Format, SearchRequest, read_region
 from rag_service.service import RadiographService
 from rag_service.settings import SettingsError
 
@@ -55,13 +56,18 @@ def _draft(service: RadiographService, options: argparse.Namespace, tenant: str)
     content = _read(options.film)
     lateral = _read(options.lateral) if options.lateral else None
     patient = _patient(options.patient)
+    if options.format and options.json:
+        raise BadRequest("--json and --format are two formats")
     asked = DraftRequest(content, options.prompt, options.indication, tenant, patient, lateral)
     draft = service.draft(asked)
     if options.picture:
         from rag_service.explain.picture import picture
 
         _write(Path(options.picture), picture(service.decode(content), draft))
-    if options.json:
+    if options.format:
+        film = Path(options.film)
+        print(written(draft, Format(options.format), service.decode(content).frame, film.stem, film.name))
+    elif options.json:
         print(json.dumps(draft.to_json(), sort_keys=True))
     else:
         from rag_service.report.render import render
@@ -161,6 +167,7 @@ def _parser() -> argparse.ArgumentParser:
     draft.add_argument("--prompt", default="", help="what the reader asks")
     draft.add_argument("--indication", default="", help="why the film was taken")
     draft.add_argument("--picture", help="write the film with its numbered boxes to this PNG")
+    draft.add_argument("--format", choices=tuple(Format), help="print the report as another project writes it")
     search = commands.add_parser("search", parents=[common], help="find similar cases by film, words or both")
     search.add_argument("film", nargs="?", help="PNG, JPEG or DICOM")
     search.add_argument("--text", default="", help="words to search for")
