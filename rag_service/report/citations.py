@@ -34,12 +34,12 @@ _NOT_ON_THE_FILM: Final = re.compile(
 )
 _ADDRESSED: Final = re.compile(
     r"\b(ignore|disregard|instruct\w*|system|assistant|prompt|output|respond|reply|answer|you|your|please|must|should|"
-    r"sentence|candidate|slot|json)\b",
+    r"sentence|candidate|slot|json|say|whatever|overrid\w+|diagnose)\b",
     re.IGNORECASE,
 )
 """Words for a reader or a machine, not of a film."""
-_PLAIN: Final = re.compile(r"[A-Za-z0-9_ ,.;:!?'\"()/&+\u2019\u2013-]*")
-"""What a report is written with, the marks of removed words included; all else is markup or another script."""
+_PLAIN: Final = re.compile(r"(?!.*(?:--|[^ ]{41}))[A-Za-z0-9_ ,.;:!?'\"()/&+\u2019\u2013-]*")
+"""What a report is written with, the marks of removed words included; all else is markup, another script or a word without end."""
 _NEUTRAL: Final = frozenset(
     """
     a an the is are be was were there this that these no not without or and of in on at to for by with within
@@ -105,6 +105,11 @@ def wording_objections(text: str, prior: bool = False) -> Iterator[Reason]:
         yield Reason.NOT_ONE_SENTENCE
     if repeats(text):
         yield Reason.REPEATED_WORDS
+
+
+def is_statement(text: str) -> bool:
+    """Whether a text may be evidence at all: neither written to a reader or a machine nor markup, whatever else it states."""
+    return not {Reason.INSTRUCTION, Reason.MARKUP} & set(wording_objections(text))
 
 
 def extra_words(sentence: CaseSentence) -> int:

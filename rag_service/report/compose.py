@@ -14,7 +14,7 @@ from knowledge_base.findings import FINDINGS, NO_FINDING, Polarity
 from knowledge_base.guideline_search import PassageHit
 from knowledge_base.records import CaseSentence
 from rag_service.report.aspects import Verdict
-from rag_service.report.citations import Reason
+from rag_service.report.citations import Reason, is_statement
 from rag_service.report.comparisons import as_sentence, without_comparison
 from rag_service.report.decisions import Decision
 from rag_service.report.draft import CASE, FIXED, Citation, CounterEvidence, Finding, NotAssessed
@@ -175,7 +175,8 @@ def _finding(planned: Plan, wording: _Wording, evidence: Evidence) -> Finding:
 def _counter_evidence(decision: Decision, evidence: Evidence) -> tuple[CounterEvidence, ...]:
     """The nearest cases that say the opposite, where they lie near enough, each with what tells it from the film."""
     opposite = opposite_of(decision)
-    near = [s for s in evidence.opposing(opposite) if evidence.passes(s, opposite.polarity)]
+    found = [s for s in evidence.opposing(opposite) if is_statement(s.sentence.text)]
+    near = [s for s in found if evidence.passes(s, opposite.polarity)]
     return tuple(
         CounterEvidence(
             str(s.hit.case.id),

@@ -12,7 +12,7 @@ from knowledge_base.duplicates import is_repeated
 from knowledge_base.findings import Polarity
 from knowledge_base.records import CaseSentence
 from knowledge_base.search import CaseHit
-from rag_service.report.citations import MAX_EXTRA_WORDS, extra_words, objections
+from rag_service.report.citations import MAX_EXTRA_WORDS, extra_words, is_statement, objections
 from rag_service.report.comparisons import as_sentence
 from rag_service.report.decisions import Decision
 from rag_service.report.draft import Citation
@@ -62,8 +62,11 @@ def choices(decision: Decision, decisions: Mapping[str, Decision], found: Sequen
 
 
 def cite(sentence: CaseSentence, named: Sequence[Support], found: Sequence[Support]) -> tuple[Citation, ...]:
-    """At most MAX_CITATIONS of studies of their own that each make the sentence true alone: those `named` for it first."""
-    cited = nearest((s for s in (*named, *found) if implies(s, sentence)), MAX_CITATIONS)
+    """At most MAX_CITATIONS of studies of their own that each make the sentence true alone: those `named` for it first. Nothing
+    that gives orders or holds markup is cited.
+    """
+    stating = (s for s in (*named, *found) if implies(s, sentence) and is_statement(s.sentence.text))
+    cited = nearest(stating, MAX_CITATIONS)
     return tuple(_citation(s) for s in cited)
 
 
