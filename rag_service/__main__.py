@@ -1,4 +1,4 @@
-"""python -m rag_service: draft a report for a film, explain a finding, or search the knowledge base."""
+"""python -m rag_service: draft a report for a film, ask a film, explain a finding, verify a report, or search the knowledge base."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from rag_service import settings as environment
 from rag_service.errors import BadRequest, ServiceError
 from rag_service.explain_request import EXPLAINED, ExplainRequest, Method, read_methods
 from rag_service.report.formats.choose import written
-from rag_service.requests import DraftRequest, Format, SearchRequest, read_region
+from rag_service.requests import DraftRequest, Format, Language, QueryRequest, SearchRequest, read_boxes, read_region
 from rag_service.service import RadiographService
 from rag_service.settings import SettingsError
+from rag_service.verify_request import read_verify_request
 
 IN_USE = 4
 """Exit code when another process holds the embedded index."""
@@ -45,7 +46,7 @@ def _run(options: argparse.Namespace) -> int:
 
     settings = environment.override(environment.load(), store=options.store, tenant=options.tenant)
     service = build_service(replace(settings, workers=1))
-    act = {"draft": _draft, "search": _search, "explain": _explain}[options.command]
+    act = {"draft": _draft, "query": _query, "search": _search, "explain": _explain, "verify": _verify}[options.command]
     try:
         return act(service, options, settings.tenant)
     finally:
@@ -54,12 +55,9 @@ def _run(options: argparse.Namespace) -> int:
 
 def _draft(service: RadiographService, options: argparse.Namespace, tenant: str) -> int:
     content = _read(options.film)
-    lateral = _read(options.lateral) if options.lateral else None
-    patient = _patient(options.patient)
     if options.format and options.json:
         raise BadRequest("--json and --format are two formats")
-    asked = DraftRequest(content, options.prompt, options.indication, tenant, patient, lateral)
-    draft = service.draft(asked)
+    draft = service.draft(_draft_request(content, options, tenant))
     if options.picture:
         from rag_service.explain.picture import picture
 
@@ -73,6 +71,43 @@ def _draft(service: RadiographService, options: argparse.Namespace, tenant: str)
         from rag_service.report.render import render
 
         print(render(draft, service.source_name))
+    return 0
+
+
+def _draft_request(content: bytes, options: argparse.Namespace, tenant: str) -> DraftRequest:
+    return DraftRequest(
+        content,
+        "\n".join(options.prompt),
+        options.indication,
+        tenant,
+        _patient(options.patient),
+        _read(options.lateral) if options.lateral else None,
+        prior=_read(options.prior) if options.prior else None,
+        prior_report=_read_text(options.prior_report) if options.prior_report else "",
+        technique=options.technique,
+        comparison=options.comparison,
+        boxes=read_boxes(";".join(options.box)),
+        language=Language(options.language),
+        prior_patient=_patient(options.prior_patient),
+    )
+
+
+def _query(service: RadiographService, options: argparse.Namespace, tenant: str) -> int:
+    asked = QueryRequest(
+        _read(options.film),
+        options.prompt,
+        read_region(options.box) if options.box else None,
+        tenant,
+        _patient(options.patient),
+        Language(options.language),
+    )
+    found = service.query(asked)
+    if options.json:
+        print(json.dumps(found.to_json(), sort_keys=True))
+    else:
+        from rag_service.report.render_query import render_query
+
+        print(render_query(found, service.source_name))
     return 0
 
 
@@ -124,11 +159,35 @@ def _explain(service: RadiographService, options: argparse.Namespace, _: str) ->
     return 0
 
 
+def _verify(service: RadiographService, options: argparse.Namespace, tenant: str) -> int:
+    try:
+        body = json.loads(Path(options.draft).read_bytes())
+    except OSError as error:
+        raise BadRequest("the file cannot be read") from error
+    except (ValueError, RecursionError) as error:
+        raise BadRequest("the file is no JSON") from error
+    answer = service.verify(read_verify_request(body, tenant))
+    if options.json:
+        print(json.dumps(answer.to_json(), sort_keys=True))
+    else:
+        from rag_service.verified_text import render_verified
+
+        print(render_verified(answer))
+    return 0
+
+
 def _read(path: str) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
         raise BadRequest("the film file cannot be read") from error
+
+
+def _read_text(path: str) -> str:
+    try:
+        return _read(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadRequest("the prior report is not UTF-8") from error
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -164,10 +223,32 @@ def _parser() -> argparse.ArgumentParser:
     draft = commands.add_parser("draft", parents=[common], help="draft an evidence-cited report for a film")
     draft.add_argument("film", help="PNG, JPEG or DICOM")
     draft.add_argument("--lateral", metavar="FILM", help="the lateral film of the same study")
-    draft.add_argument("--prompt", default="", help="what the reader asks")
+    draft.add_argument("--prior", metavar="FILM", help="an earlier frontal film of the same patient")
+    draft.add_argument("--prior-report", metavar="FILE", help="that film's report, as text")
+    draft.add_argument("--prior-patient", help="SOURCE:PATIENT of the earlier film")
+    draft.add_argument("--prompt", action="append", default=[], help="what the reader asks; may be given several times")
+    draft.add_argument(
+        "--box",
+        action="append",
+        default=[],
+        metavar="X_MIN,Y_MIN,X_MAX,Y_MAX",
+        help="a place asked about, in fractions",
+    )
     draft.add_argument("--indication", default="", help="why the film was taken")
+    draft.add_argument("--technique", default="", help="how the films were taken")
+    draft.add_argument("--comparison", default="", help="what the study is compared with")
+    draft.add_argument("--language", choices=tuple(Language), default=Language.EN, help="what the draft is written in")
     draft.add_argument("--picture", help="write the film with its numbered boxes to this PNG")
     draft.add_argument("--format", choices=tuple(Format), help="print the report as another project writes it")
+    query = commands.add_parser("query", parents=[common], help="ask a film by words, or point at it")
+    query.add_argument("film", help="PNG, JPEG or DICOM")
+    query.add_argument("--prompt", default="", help="what is asked")
+    query.add_argument(
+        "--box", metavar="X_MIN,Y_MIN,X_MAX,Y_MAX", help="the place asked about, in fractions of the film"
+    )
+    query.add_argument("--language", choices=tuple(Language), default=Language.EN, help="what the answer is written in")
+    verify = commands.add_parser("verify", parents=[common], help="verify a draft or a report against the index")
+    verify.add_argument("draft", help="JSON: a draft as it was answered, or an object with `text` or `sentences`")
     search = commands.add_parser("search", parents=[common], help="find similar cases by film, words or both")
     search.add_argument("film", nargs="?", help="PNG, JPEG or DICOM")
     search.add_argument("--text", default="", help="words to search for")

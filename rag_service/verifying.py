@@ -38,6 +38,7 @@ class Why(StrEnum):
 
     NOT_CITED = "cites_nothing"
     FROM_FINDINGS = "follows_from_the_findings"
+    AGAINST_FINDINGS = "contradicts_the_findings"
     NONE_HOLDS = "no_citation_holds"
     NOT_FOUND = "no_case_says_it"
     OTHER_THAN_LABELLED = "says_other_than_its_label"
@@ -221,5 +222,5 @@ def _on_findings(claim: Claim, sentence: VerifiedSentence, premises: Sequence[Se
     if claim.citations or verdict is Verdict.NEUTRAL:
         return sentence
     if verdict is Verdict.CONTRADICTED:
-        return replace(sentence, verdict=Standing.CONTRADICTED, reasons=(str(Why.NOT_CITED),))
+        return replace(sentence, verdict=Standing.CONTRADICTED, reasons=(str(Why.AGAINST_FINDINGS),))
     return replace(sentence, verdict=Standing.SUPPORTED, reasons=(str(Why.FROM_FINDINGS),), found=())
