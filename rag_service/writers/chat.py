@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from threading import Thread
+from threading import BoundedSemaphore, Thread
 from typing import TYPE_CHECKING, Any, Final
 
 from rag_service.errors import BadWeights
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 SECONDS: Final = 20.0
 """For an answer; a draft goes on without it after that."""
+AT_ONCE: Final = 4
+"""Questions that may be open at a time, those among them that nobody waits for any more."""
 LONGEST: Final = 1 << 16
 """Characters of an answer that is read."""
 LONGEST_SENTENCE: Final = 300
@@ -44,6 +46,7 @@ class ChatWriter:
 
     def __init__(self, model: BaseChatModel, name: str, seconds: float = SECONDS) -> None:
         self._model, self._name, self._seconds = model, name, seconds
+        self._open = BoundedSemaphore(AT_ONCE)
 
     @property
     def id(self) -> str:
@@ -54,8 +57,14 @@ class ChatWriter:
         """See `Writer`. WriterFailed for no answer in time, or one that is not what was asked for."""
         if not any(task.decision.polarity for task in tasks):
             return [()] * len(tasks)
-        asked = question(tasks)
-        return sentences(_within(self._seconds, lambda: str(self._model.invoke(asked).text)), tasks)
+        return sentences(_within(self._seconds, self._open, lambda: self._answer(question(tasks))), tasks)
+
+    def _answer(self, asked: list[tuple[str, str]]) -> str:
+        """Untraced, whatever the environment says: a trace would send the sentences to one more service."""
+        from langsmith.run_helpers import tracing_context
+
+        with tracing_context(enabled=False):
+            return str(self._model.invoke(asked).text)
 
 
 def question(tasks: Sequence[Task]) -> list[tuple[str, str]]:
@@ -124,8 +133,10 @@ def _candidate(item: Any, tasks: Sequence[Task]) -> tuple[int, Candidate]:
     return number, Candidate(text.strip(), tuple(sorted(set(slots))))
 
 
-def _within(seconds: float, ask: Callable[[], str]) -> str:
-    """What `ask` returns or raises, in a thread that is left behind when it takes too long."""
+def _within(seconds: float, free: BoundedSemaphore, ask: Callable[[], str]) -> str:
+    """What `ask` returns or raises, in a thread that is left behind when it takes too long; `free` says how many there may be."""
+    if not free.acquire(blocking=False):
+        raise WriterFailed("busy")
     future: Future[str] = Future()
 
     def answer() -> None:
@@ -133,6 +144,8 @@ def _within(seconds: float, ask: Callable[[], str]) -> str:
             future.set_result(ask())
         except BaseException as error:  # noqa: BLE001  (it is raised again by the one who waits)
             future.set_exception(error)
+        finally:
+            free.release()
 
     Thread(target=answer, daemon=True).start()
     try:

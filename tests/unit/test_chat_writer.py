@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from threading import Event
 from typing import Any
 
@@ -13,7 +14,7 @@ from langchain_core.messages import AIMessage
 from rag_service.errors import BadWeights
 from rag_service.report.proposals import MOST, propose
 from rag_service.report.writing import Candidate, WriterFailed
-from rag_service.writers.chat import LONGEST, ChatWriter, load_chat_writer, question, sentences
+from rag_service.writers.chat import AT_ONCE, LONGEST, ChatWriter, load_chat_writer, question, sentences
 from tests.contract.writer_suite import samples
 
 SAID = "Small left pleural effusion."
@@ -110,12 +111,12 @@ def test_a_model_that_fails_or_hangs_costs_its_sentences_and_nothing_else() -> N
             raise RuntimeError
 
     late: Any = Hanging()
+    writer = ChatWriter(late, "fake:one", seconds=0.05)
     try:
-        slow = propose(ChatWriter(late, "fake:one", seconds=0.05), study, tasks)
+        failures = [propose(writer, study, tasks).failure for _ in range(AT_ONCE + 1)]
     finally:
         hung.set()
-    assert slow.by_task == ((), (), ())
-    assert slow.failure in {"timeout", "timed_out"}
+    assert failures == ["timeout"] * AT_ONCE + ["busy"]
     wrong = propose(ChatWriter(model("I cannot help with that."), "fake:one"), study, tasks)
     assert (wrong.by_task, wrong.failure) == (((), (), ()), "malformed_answer")
 
@@ -123,3 +124,42 @@ def test_a_model_that_fails_or_hangs_costs_its_sentences_and_nothing_else() -> N
 def test_a_model_that_cannot_be_had_names_what_is_needed() -> None:
     with pytest.raises(BadWeights, match="the extra `langchain`"):
         load_chat_writer("nobody:nothing")
+
+
+def test_what_a_model_is_asked_is_traced_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even where the environment asks LangChain for it."""
+    from langsmith.utils import tracing_is_enabled
+
+    monkeypatch.setenv("LANGSMITH_TRACING", "true")
+    traced = []
+
+    class Watching:
+        def invoke(self, _: object) -> AIMessage:
+            traced.append(tracing_is_enabled())
+            return AIMessage(answer())
+
+    watching: Any = Watching()
+    assert list(ChatWriter(watching, "fake:one").write(samples.study(), samples.tasks())) == [(), (), ()]
+    assert traced == [False]
+
+
+def test_nothing_is_asked_where_nothing_was_decided() -> None:
+    undecided = replace(samples.tasks()[0], decision=replace(samples.tasks()[0].decision, polarity=None))
+    assert list(ChatWriter(model(), "fake:one").write(samples.study(), (undecided,))) == [()]
+    with pytest.raises(WriterFailed):
+        sentences(answer(item()), (undecided,))
+
+
+def test_a_model_is_named_as_langchain_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The provider's package is not installed; what it is asked for is."""
+    asked = {}
+
+    def made(name: str, **options: Any) -> Any:
+        asked.update(options, name=name)
+        return model(answer(item()))
+
+    monkeypatch.setattr("langchain.chat_models.init_chat_model", made)
+    writer = load_chat_writer("ollama:some-model")
+    assert writer.id.startswith("ollama:some-model@1-")
+    assert (asked["name"], asked["temperature"]) == ("ollama:some-model", 0)
+    assert [len(given) for given in writer.write(samples.study(), samples.tasks())] == [1, 0, 0]
