@@ -1,0 +1,75 @@
+"""The text of a draft in Spanish."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from knowledge_base.findings import NO_FINDING, Laterality, Polarity
+from rag_service.report.phrases_es import NAMES
+from rag_service.report.wording import Frame, Wording
+
+SPANISH: Final = Wording(
+    findings={NO_FINDING: "sin hallazgos", **NAMES},
+    measurements={"cardiothoracic_ratio": "índice cardiotorácico"},
+    polarities={Polarity.POSITIVE: "presente", Polarity.NEGATIVE: "ausente", Polarity.UNCERTAIN: "posible"},
+    sides={Laterality.LEFT: "lado izquierdo", Laterality.RIGHT: "lado derecho", Laterality.BILATERAL: "ambos lados"},
+    tiers={"high": "alta", "medium": "media", "low": "baja"},
+    reasons={
+        "not_chest": "no parece una radiografía de tórax",
+        "lateral": "es una proyección lateral; solo se informan las frontales",
+        "rotated": "la radiografía está girada",
+        "inverted": "el blanco y el negro están intercambiados",
+        "blank": "la radiografía no muestra nada",
+        "out_of_distribution": "la radiografía no se parece a las que el modelo aprendió",
+        "between_operating_points": "la probabilidad es demasiado alta para negarlo y demasiado baja para afirmarlo",
+        "too_few_cases_to_calibrate": "muy pocas radiografías de calibración lo muestran",
+        "not_reliable_enough": "el modelo no lo distingue lo bastante bien",
+        "no_case_sentence_passes_the_citation_gate": "ningún caso similar lo dice con palabras válidas para esta radiografía",
+        "no_case_is_near_enough": "los casos que lo dicen se parecen demasiado poco a esta radiografía",
+        "conformal_set_without_present": "la radiografía no se parece a las de calibración que lo tienen",
+        "no_place_on_the_film": "ningún lugar de la radiografía lo muestra",
+        "no_near_case_states_it": "ningún caso cercano lo afirma",
+        "laterality_conflict": "su lado contradice otra frase o su localización",
+        "negation_conflict": "contradice otra frase",
+        "impression_contradicts_findings": "la conclusión lo contradice",
+        "repeated_phrase": "repite lo ya dicho",
+        "placeholder_text": "sus palabras estaban borradas",
+        "comparison_without_prior": "compara sin una radiografía previa",
+        "unsupported_device": "nombra un dispositivo que no se encontró",
+        "private_text": "podría nombrar a una persona o una fecha",
+        "not_understood": "no se entendió la pregunta",
+        "names_no_finding": "la pregunta no nombra ningún hallazgo",
+        "seen_elsewhere": "se ve en otro lugar de la radiografía",
+        "nothing_is_decided_here": "aquí no hay nada decidido",
+        "structure_not_seen": "no se delimitaron el corazón o los pulmones",
+        "lung_not_whole": "un pulmón no se ve entero",
+        "structures_out_of_order": "el corazón y los pulmones no están en orden",
+        "implausible_ratio": "los contornos no dan un índice verosímil",
+    },
+    frame=Frame(
+        title="BORRADOR DE INFORME  (uso en investigación; decide y firma un médico)",
+        no_draft="SIN BORRADOR",
+        two_films="Leído de una radiografía frontal y una lateral; las localizaciones son de la frontal.",
+        impression="CONCLUSIÓN",
+        findings="HALLAZGOS",
+        answers="RESPUESTAS",
+        measurements="MEDIDAS",
+        not_assessed="NO VALORADO",
+        few_cases="POCOS CASOS DE REFERENCIA",
+        similar_cases="CASOS SIMILARES",
+        unlabelled="sin hallazgo etiquetado",
+        finding="{finding}, {polarity}  p {p:.2f} [{low:.2f}-{high:.2f}]  confianza {tier}",
+        one_box="1 recuadro",
+        boxes="{count} recuadros",
+        asked_box="recuadro {x_min:.2f} {y_min:.2f} {x_max:.2f} {y_max:.2f}",
+        flagged=" (posible, p {p:.2f})",
+        hedged="solo posible: {reasons}",
+        counter="pero el caso {id} se parece y dice: “{quote}”",
+        apart="lo que los distingue: {axes}",
+        overlap="solapamiento {overlap:.2f}",
+        named="{name}: {words}",
+        comma=", ",
+        semicolon="; ",
+        width=100,
+    ),
+)

@@ -1,0 +1,75 @@
+"""The text of a draft in Japanese."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from knowledge_base.findings import NO_FINDING, Polarity
+from rag_service.report.phrases_ja import NAMES, SIDES_ALONE
+from rag_service.report.wording import Frame, Wording
+
+JAPANESE: Final = Wording(
+    findings={NO_FINDING: "異常所見なし", **NAMES},
+    measurements={"cardiothoracic_ratio": "心胸郭比"},
+    polarities={Polarity.POSITIVE: "陽性", Polarity.NEGATIVE: "陰性", Polarity.UNCERTAIN: "疑い"},
+    sides=SIDES_ALONE,
+    tiers={"high": "高", "medium": "中", "low": "低"},
+    reasons={
+        "not_chest": "胸部写真ではないと思われる",
+        "lateral": "側面像である（正面像のみ対象）",
+        "rotated": "写真が回転している",
+        "inverted": "白黒が反転している",
+        "blank": "写真に何も写っていない",
+        "out_of_distribution": "学習した写真と異なる",
+        "between_operating_points": "否定するには確率が高く、断定するには低い",
+        "too_few_cases_to_calibrate": "較正用の写真が少なすぎる",
+        "not_reliable_enough": "モデルの識別能が不十分",
+        "no_case_sentence_passes_the_citation_gate": "この写真に合う言葉で述べた類似症例がない",
+        "no_case_is_near_enough": "述べている症例がこの写真と似ていない",
+        "conformal_set_without_present": "所見のある較正用写真と似ていない",
+        "no_place_on_the_film": "写真上に該当部位がない",
+        "no_near_case_states_it": "断定している類似症例がない",
+        "laterality_conflict": "左右が他の文または部位と矛盾する",
+        "negation_conflict": "他の文と矛盾する",
+        "impression_contradicts_findings": "診断と矛盾する",
+        "repeated_phrase": "同じ内容の繰り返し",
+        "placeholder_text": "原文が伏せられている",
+        "comparison_without_prior": "前回写真なしで比較している",
+        "unsupported_device": "検出されていないデバイスに言及している",
+        "private_text": "人名または日付を含む可能性がある",
+        "not_understood": "質問を理解できない",
+        "names_no_finding": "質問に所見名がない",
+        "seen_elsewhere": "写真の別の部位に認める",
+        "nothing_is_decided_here": "この部位では判定していない",
+        "structure_not_seen": "心臓または肺の輪郭が得られない",
+        "lung_not_whole": "肺の全体が写っていない",
+        "structures_out_of_order": "心臓と肺の並びが正しくない",
+        "implausible_ratio": "輪郭から妥当な比が得られない",
+    },
+    frame=Frame(
+        title="報告書案（研究用。判断と署名は医師が行う）",
+        no_draft="報告書案なし",
+        two_films="正面像と側面像から読影。部位は正面像上のもの。",
+        impression="診断",
+        findings="所見",
+        answers="回答",
+        measurements="計測",
+        not_assessed="評価対象外",
+        few_cases="参照症例が少ない所見",
+        similar_cases="類似症例",
+        unlabelled="所見ラベルなし",
+        finding="{finding}、{polarity}  確率 {p:.2f} [{low:.2f}-{high:.2f}]  信頼度 {tier}",
+        one_box="領域 1",
+        boxes="領域 {count}",
+        asked_box="領域 {x_min:.2f} {y_min:.2f} {x_max:.2f} {y_max:.2f}",
+        flagged="（疑い、確率 {p:.2f}）",
+        hedged="疑いにとどめる理由：{reasons}",
+        counter="ただし類似症例 {id} の記載：“{quote}”",
+        apart="両者の相違：{axes}",
+        overlap="重なり {overlap:.2f}",
+        named="{name}：{words}",
+        comma="、",
+        semicolon="；",
+        width=50,
+    ),
+)
