@@ -1,4 +1,4 @@
-"""python -m rag_service: draft a report for a film, ask a film, explain a finding, verify a report, or search the knowledge base."""
+"""python -m rag_service: draft a report, ask a film, explain a finding, verify a report, or search the knowledge base."""
 
 from __future__ import annotations
 

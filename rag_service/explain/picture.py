@@ -26,7 +26,9 @@ _PANEL: Final = 460
 
 
 def picture(film: Film, draft: Draft) -> bytes:
-    """PNG bytes: the film at true aspect, boxes with the numbers of their sentences, and the sentences beside it."""
+    """PNG bytes: the film at true aspect, boxes with the numbers of their sentences, and the sentences beside it in English, whose
+    letters every font has.
+    """
     width = max(1, round(HEIGHT * film.frame.columns / (film.frame.rows * film.frame.pixel_aspect)))
     grey = Image.fromarray(np.rint(film.pixels * 255).astype(np.uint8)).resize(
         (width, HEIGHT), Image.Resampling.LANCZOS
@@ -65,7 +67,7 @@ def _sentence(
     pen: ImageDraw.ImageDraw, finding: Finding, number: int, colour: tuple[int, int, int], left: int, line: int
 ) -> int:
     """Write one sentence with its number and probability; returns where the next one goes."""
-    words, rows = f"{number}. {finding.sentence}".split(), [""]
+    words, rows = f"{number}. {finding.sentence_en or finding.sentence}".split(), [""]
     for word in words:
         longer = f"{rows[-1]} {word}".strip()
         if pen.textlength(longer, font=_font(20)) > _PANEL - 36:
