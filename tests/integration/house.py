@@ -22,6 +22,7 @@ from knowledge_base.withdrawals import WithdrawalKeeper
 from rag_service import wiring
 from rag_service.calibration import Calibration, FindingCalibration, Reliability, Tiers
 from rag_service.calibrators import Platt
+from rag_service.changes import ChangeRule
 from rag_service.gate import Gate
 from rag_service.models.encoder import FilmEncoder
 from rag_service.reader import Reader
@@ -87,6 +88,7 @@ class House:
         self.calibration = calibration()
         self.limits, self.reference = gate.thresholds, gate.reference
         self.views: ViewFusion | None = None
+        self.changes: ChangeRule | None = None
         self.plan = wiring.layout(encoder.record.id, 4)
         wiring.open_collections(self.store, self.plan)
         list(starter.add_passages(self.store, self.plan.guidelines, words, Summary()))
@@ -103,7 +105,7 @@ class House:
     @cached_property
     def service(self) -> RadiographService:
         gate = Gate(self.limits, self.reference)
-        reader = Reader(self.encoder, self.calibration, gate, self.views)
+        reader = Reader(self.encoder, self.calibration, gate, self.views, changes=self.changes)
         return RadiographService(reader, wiring.build_memory(self.store, self.encoder, self.words))
 
     def draft(self, **more: Any) -> Draft:
