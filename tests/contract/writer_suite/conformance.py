@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -73,8 +74,8 @@ class WriterConformance:
                 _check(candidate, task)
 
     @pytest.mark.parametrize("text", samples.HOSTILE, ids=range(len(samples.HOSTILE)))
-    def test_words_of_the_request_are_data(self, writer: Writer, text: str) -> None:
-        asked = samples.study(prompt=text, indication=text, technique=text, comparison=text, prior_report=text)
+    def test_words_of_the_request_are_data(self, writer: Writer, study: Study, text: str) -> None:
+        asked = replace(study, prompt=text, indication=text, technique=text, comparison=text, prior_report=text)
         proposals = propose(writer, asked, samples.tasks())
         assert proposals.failure is None
         assert len(proposals.by_task) == 3
