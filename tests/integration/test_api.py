@@ -22,7 +22,7 @@ from rag_service.imaging.film import Box
 from rag_service.models.concepts import Concept
 from rag_service.report.draft import Change, Draft, Provenance, SearchAnswer, SimilarCase, Status, SteerAnswer
 from rag_service.report.explained import ExplainAnswer, MethodAgreement, MethodExplanation, Superpixel
-from rag_service.requests import DraftRequest, SearchRequest, SteerRequest
+from rag_service.requests import DraftRequest, Language, SearchRequest, SteerRequest
 
 URL = "http://127.0.0.1"
 CANARY = "DOE^JANE-19520314"
@@ -171,6 +171,23 @@ def test_a_lateral_that_cannot_be_one(client: TestClient, service: Canned) -> No
         in refused(search, 422, "bad_request")["detail"]
     )
     assert service.asked == []
+
+
+def test_all_of_a_study_comes_in_one_form(client: TestClient, service: Canned) -> None:
+    texts = {
+        "prior_report": "Effusion.", "technique": "PA.", "comparison": "Last week.", "language": "ja", "patient": "a:1:2",
+        "prior_patient": "a:1:2", "prompt": ["effusion?", "edema?\neffusion?"], "box": ["0,0,0.5,1", "0.5,0,1,1;0,0.5,1,1"],
+    }  # fmt: skip
+    films = {**film(), "prior": ("p.png", b"prior", "image/png")}
+    answer = client.post("/v1/reports", files=films, data=texts)
+    assert (answer.status_code, answer.json()) == (200, DRAFT.to_json())
+    (asked,) = service.asked
+    assert asked == DraftRequest(
+        b"film", "effusion?\nedema?\neffusion?", patient=("a", "1:2"), prior=b"prior", prior_report="Effusion.", technique="PA.",
+        comparison="Last week.", boxes=(Box(0, 0, 0.5, 1), Box(0.5, 0, 1, 1), Box(0, 0.5, 1, 1)), language=Language.JA,
+        prior_patient=("a", "1:2"),
+    )  # fmt: skip
+    assert asked.prompts == ("effusion?", "edema?")
 
 
 @pytest.mark.parametrize("kind", ["application/dicom", "image/png", "image/jpeg; quality=high"])
@@ -355,7 +372,7 @@ END = b"--b--\r\n"
 PROMPT = 'Content-Disposition: form-data; name="prompt"'
 ENCODED = f"{PROMPT}\r\nContent-Transfer-Encoding: base64"
 NAMES = (
-    "a part's name is not one of box, comparison, film, indication, language, lateral, patient, prior, prior_patient, "
+    "a part's name is not one of box, comparison, film, format, indication, language, lateral, patient, prior, prior_patient, "
     "prior_report, prompt, technique"
 )
 

@@ -29,7 +29,7 @@ from rag_service.report.draft import (
     SimilarCase,
     Status,
 )
-from rag_service.requests import DraftRequest, SearchRequest
+from rag_service.requests import DraftRequest, Language, SearchRequest
 from rag_service.settings import ENVIRONMENT, Settings
 
 PROVENANCE = Provenance("m@1", "p@1", "i", "k", "t", 20260, "f")
@@ -119,6 +119,43 @@ def test_a_draft_of_two_views(
     assert main(["draft", film, "--lateral", film]) == 1
     told = "error [lateral_not_usable]: the film given as lateral is the frontal film again\n"
     assert capsys.readouterr().err == told
+
+
+def test_a_draft_beside_an_earlier_film(
+    service: Canned, film: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "prior.png").write_bytes(b"prior")
+    (tmp_path / "prior.txt").write_text("\ufeffEffusion.", "utf-8")
+    of_prior = ["--prior", str(tmp_path / "prior.png"), "--prior-report", str(tmp_path / "prior.txt")]
+    words = ["--technique", "PA.", "--comparison", "Old.", "--prompt", "effusion?", "--prompt", "edema?"]
+    of_study = [
+        "--box",
+        "0,0,1,1",
+        "--box",
+        "0,0,0.5,1",
+        "--language",
+        "es",
+        "--patient",
+        "a:1",
+        "--prior-patient",
+        "a:1",
+    ]
+    assert main(["draft", film, *of_prior, *words, *of_study]) == 0
+    assert service.asked == [
+        DraftRequest(
+            Path(film).read_bytes(), "effusion?\nedema?", patient=("a", "1"), prior=b"prior", prior_report="Effusion.",
+            technique="PA.", comparison="Old.", boxes=(Box(0, 0, 1, 1), Box(0, 0, 0.5, 1)), language=Language.ES,
+            prior_patient=("a", "1"),
+        )
+    ]  # fmt: skip
+    capsys.readouterr()
+    assert main(["draft", film, *of_prior, "--patient", "a:1", "--prior-patient", "a:2"]) == 1
+    assert (
+        capsys.readouterr().err == "error [prior_of_another_patient]: the prior film is said to be of another patient\n"
+    )
+    (tmp_path / "prior.txt").write_bytes(b"\xff")
+    assert main(["draft", film, *of_prior]) == 2
+    assert capsys.readouterr().err == "error [bad_request]: the prior report is not UTF-8\n"
 
 
 def test_a_draft_as_json_is_the_same_bytes_every_time(
