@@ -148,6 +148,16 @@ def test_another_models_files_are_not_medgemmas(folder: Path) -> None:
         load_writer(MEDGEMMA, folder)
 
 
+def test_a_medgemma_without_its_tokenizer_is_refused(tmp_path: Path) -> None:
+    tiny.gemma3(tmp_path, "No pneumothorax.", medgemma.question(samples.study()))
+    (tmp_path / "tokenizer.json").write_text("{}")
+    write_record(CATALOGUE[MEDGEMMA], tmp_path)
+    with pytest.raises(
+        BadWeights, match=r"tokenizer or image processor of medgemma@1-[0-9a-f]{8} is absent or malformed"
+    ):
+        load_writer(MEDGEMMA, tmp_path)
+
+
 def said(messages: object) -> str:
     """The words of a question, an image as [film]."""
     assert isinstance(messages, list)
