@@ -49,7 +49,9 @@ def _drafts(settings: Settings, options: argparse.Namespace) -> Result:
     if options.store:
         settings = replace(settings, store=options.store)
     with drafting.bench(settings) as bench:
-        result = drafts.measure(bench, found, settings.tenant, laterals=options.laterals, seed=options.seed)
+        result = drafts.measure(
+            bench, found, settings.tenant, laterals=options.laterals, seed=options.seed, samples=options.samples
+        )
     return result, drafts.table(result)
 
 
@@ -72,6 +74,26 @@ def _radfact(_: Settings, options: argparse.Namespace) -> Result:
     return result, radfact.table(result)
 
 
+def _entailment(_: Settings, options: argparse.Namespace) -> Result:
+    from eval import entailment
+    from rag_service.report.entailment import judge
+
+    if options.judge is not None:
+        from rag_service.langchain_judge import load_judge
+
+        judge = load_judge(options.judge)
+    result = entailment.measure(judge, options.folder, options.limit, options.seed)
+    return result, entailment.table(result)
+
+
+def _of_entailment(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "folder", type=Path, nargs="?", help="holds Open-i's reports, for pairs of reports and their tags"
+    )
+    parser.add_argument("--limit", type=at_least_one, help="at most so many reports, drawn by seed")
+    parser.add_argument("--judge", metavar="PROVIDER:MODEL", help="a chat model of LangChain instead of the rules")
+
+
 def _of_radfact(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "samples", type=Path, help="JSON as RadFact reads it: predictions and targets, phrase by phrase"
@@ -87,6 +109,7 @@ def _of_citations(parser: argparse.ArgumentParser) -> None:
 def _of_drafts(parser: argparse.ArgumentParser) -> None:
     _of_citations(parser)
     parser.add_argument("--laterals", action="store_true", help="read the lateral too, where a study has one")
+    parser.add_argument("--samples", type=Path, help="write drafts and reports to this file as RadFact reads them")
 
 
 def _of_labeler(parser: argparse.ArgumentParser) -> None:
@@ -98,6 +121,7 @@ COMMANDS: Final = (
     Command("consistency", "do reports contradict their films?", _consistency),
     Command("drafts", "drafts against the reports that were written", _drafts, _of_drafts),
     Command("citations", "do citations bear out what drafts say?", _citations, _of_citations),
+    Command("entailment", "does the judge tell what follows from what?", _entailment, _of_entailment),
     Command("radfact", "RadFact's six numbers of grounded reports", _radfact, _of_radfact),
     Command("grounding", "boxes against radiologists' boxes", _grounding, _of_grounding),
 )

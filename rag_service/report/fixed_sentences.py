@@ -7,7 +7,7 @@ from typing import Final
 
 from knowledge_base.findings import Polarity
 
-_NAMES: Final[Mapping[str, str]] = {
+NAMES: Final[Mapping[str, str]] = {
     "Enlarged Cardiomediastinum": "mediastinal widening",
     "Cardiomegaly": "cardiomegaly",
     "Lung Opacity": "lung opacity",
@@ -31,4 +31,4 @@ _FORMS: Final[Mapping[Polarity, str]] = {
 
 def fixed_sentence(finding: str, polarity: Polarity) -> str:
     """The sentence; KeyError for "No Finding", which is never said."""
-    return _FORMS[polarity].format(_NAMES[finding])
+    return _FORMS[polarity].format(NAMES[finding])
