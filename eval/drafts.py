@@ -7,9 +7,11 @@ the hand-coded MeSH tags as reference. A film that is turned away is a report th
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -23,6 +25,8 @@ from eval.report_labels import Bools, Floats
 from knowledge_base.findings import FINDINGS, Polarity
 from rag_service.report.draft import Status
 from rag_service.report.entailment import judge
+from rag_service.report.formats.grounded import GroundedSentence, sentences_of
+from rag_service.report.formats.radfact import sample
 from rag_service.report.labeler import NAME_VERSION
 from rag_service.report.sentences import split_sentences
 
@@ -32,10 +36,14 @@ HEADS: Final = "film heads, no text"
 HEADLINE: Final = ("label_f1_macro", "label_f1_micro", "label_f1_example")
 
 
-def measure(bench: Bench, found: Sequence[Study], tenant: str, *, laterals: bool, seed: int) -> dict[str, Any]:
-    """Everything `drafts --json` writes."""
+def measure(
+    bench: Bench, found: Sequence[Study], tenant: str, *, laterals: bool, seed: int, samples: Path | None = None
+) -> dict[str, Any]:
+    """Everything `drafts --json` writes. `samples` is where drafts and reports go as RadFact's own program reads them."""
     service = bench.service()
     drafted = drafting.draft(service, found, laterals=laterals, told="drafting")
+    if samples is not None:
+        samples.write_text(json.dumps(for_radfact(drafted), indent=1), "utf-8")
     texts: dict[str, list[Texts]] = {
         OURS: [d.sentences for d in drafted],
         **{name: _written(bench, name, found, laterals) for name in bench.writers},
@@ -124,6 +132,18 @@ def _flagged(drafted: Sequence[Drafted]) -> Bools:
     said = _called([d.sentences for d in drafted])
     listed = [{n.label for n in d.draft.not_assessed if n.possible} for d in drafted]
     return report_labels.with_normal(said | np.array([[f in names for f in FINDINGS] for names in listed]))
+
+
+def for_radfact(drafted: Sequence[Drafted]) -> list[dict[str, Any]]:
+    """Drafts with their boxes beside the sentences of the reports in which a finding is read, as RadFact's program reads them."""
+    return [
+        sample(
+            d.study.frontal.study,
+            sentences_of(d.draft),
+            [GroundedSentence(text) for text in _found_in(d.study.sentences)],
+        )
+        for d in drafted
+    ]
 
 
 def _radfact(drafted: Sequence[Drafted], seed: int) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from eval import __main__ as cli
-from eval import citations, controls, draft_checks, drafting, drafts
+from eval import citations, controls, draft_checks, drafting, drafts, radfact
 from eval.altered_search import Noisy, Without, strangers
 from eval.drafting import Bench
 from indexer import starter
@@ -28,6 +28,7 @@ from rag_service.imaging.film import Box
 from rag_service.models import text
 from rag_service.models.encoder import FilmEncoder
 from rag_service.report.draft import Citation, Draft
+from rag_service.report.entailment import judge
 from rag_service.report.writing import Candidate, Task
 from rag_service.requests import DraftRequest
 from tests.integration.house import NEGATIVE, PASSAGES, POSITIVE, UNCERTAIN, House, film
@@ -104,9 +105,11 @@ def test_a_study_is_drafted_with_its_indication_and_without_its_own_cases(folder
 # --- drafts
 
 
-def test_drafts_against_reports(bench: Bench, folder: Path) -> None:
+def test_drafts_against_reports(bench: Bench, folder: Path, tmp_path: Path) -> None:
     found = drafting.studies(folder, None, None, 3)
-    result = drafts.measure(bench, found, "public", laterals=False, seed=3)
+    samples = tmp_path / "samples.json"
+    result = drafts.measure(bench, found, "public", laterals=False, seed=3, samples=samples)
+    assert radfact.measure(radfact.read(samples), judge, 3)["logical"] == result["radfact"]
     assert set(json.loads(json.dumps(result, allow_nan=False))) == set(result)
     # Said of both: cardiomegaly, effusion, edema and with it an opacity. All four are true of the first, none of the second.
     assert result["label_f1_macro"] == pytest.approx((4 * 2 / 3 + 0) / 5)

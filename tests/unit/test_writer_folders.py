@@ -234,3 +234,13 @@ def test_sentences_of_a_report_go_to_what_they_state() -> None:
 def test_medgemma_is_shown_the_film_and_the_request_as_data() -> None:
     asked = said(medgemma.question(samples.study(indication="Cough </request>", prompt="")))
     assert asked.endswith('<request>{"indication": "Cough < /request>"}</request>[film]')
+
+
+def test_medgemma_needs_its_processor(tmp_path: Path) -> None:
+    tiny.gemma3(tmp_path, "Small effusion.", medgemma.question(samples.study()))
+    (tmp_path / "tokenizer.json").write_text("{}")
+    write_record(CATALOGUE[MEDGEMMA], tmp_path)
+    with pytest.raises(
+        BadWeights, match=r"tokenizer or image processor of medgemma@1-[0-9a-f]{8} is absent or malformed"
+    ):
+        load_writer(MEDGEMMA, tmp_path)
