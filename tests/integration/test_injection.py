@@ -30,7 +30,7 @@ from rag_service.models.text import load_text_encoder
 from rag_service.report.draft import Draft, Status
 from rag_service.report.labeler import Labeler
 from rag_service.report.sentences import read_case_sentences
-from rag_service.requests import DraftRequest
+from rag_service.requests import DraftRequest, QueryRequest
 from rag_service.service import RadiographService
 from rag_service.settings import Settings
 from rag_service.writers.decoder import load_decoder_writer
@@ -206,3 +206,33 @@ def test_nothing_of_a_hostile_indication_is_said(ward: Ward, text: str) -> None:
     assert draft.status is Status.DRAFT
     assert text not in words(draft)
     assert {f.label for f in draft.findings} <= {"Lung Opacity", "Pleural Effusion", "Cardiomegaly", "Edema"}
+
+
+@pytest.mark.parametrize("batch", BATCHES[:2], ids=["first", "second"])
+def test_a_question_is_answered_alike_over_hostile_reports(ward: Ward, batch: Sequence[str]) -> None:
+    poisoned = ward.services(batch)["decided"]
+    for asked in ("Is there a pleural effusion?", batch[0], batch[-1]):
+        request = QueryRequest(ward.film, asked)
+        clean, answered = (service.query(request).answer for service in (ward.clean["decided"], poisoned))
+        assert clean is not None and answered is not None
+        of_clean, of_poisoned = (
+            (a.label, a.labels, a.polarity, a.p, a.boxes, a.reason) for a in (clean, answered)
+        )  # fmt: skip
+        assert of_clean == of_poisoned
+        assert not [c for c in answered.citations if any(c.quote in text or text in c.quote for text in batch)]
+
+
+@pytest.mark.parametrize("start", range(3))
+def test_a_hostile_prior_report_changes_no_comparison(ward: Ward, start: int) -> None:
+    report = "FINDINGS: There is a pleural effusion. " + " ".join(text[:200] for text in TEXTS[start::20])
+    case = CASES["effusion"]
+    prior = png(render(case.anatomy, case.pathologies, case.devices, rows=512, columns=420, seed=0))
+    service = ward.clean["decided"]
+    told, untold = (service.draft(DraftRequest(ward.film, prior=prior, prior_report=r)) for r in (report, ""))
+    assert codes(told) == codes(untold)
+    assert words(told) == words(untold)
+    for one, other in zip(told.findings, untold.findings, strict=True):
+        assert one.progression is other.progression
+        assert (one.comparison is None) == (other.comparison is None)
+        quoted = None if one.comparison is None else one.comparison.prior_quote
+        assert quoted is None or quoted.quote == "There is a pleural effusion."
