@@ -19,8 +19,9 @@ from knowledge_base.findings import FINDINGS, NO_FINDING
 from rag_service import wiring
 from rag_service.changes import NO_WEIGHTS, ChangeRule, FindingChange
 from rag_service.datasets.films import DatasetError, FilmRow, Split
-from rag_service.datasets.follow_ups import FollowUp
+from rag_service.datasets.follow_ups import FollowUp, follow_ups
 from rag_service.models.encoder import FilmEncoder
+from rag_service.training.changes import make_changes
 from tests.integration.house import calibration
 
 UNTOLD = FindingChange(NO_WEIGHTS, None, None, 0, None)
@@ -96,6 +97,19 @@ def test_the_command_measures_pairs_of_one_patient(
     assert "control heads_alone" in said
     assert cli.main(["change", str(nih), "--limit", "1", "--json", str(out)]) == 0
     assert json.loads(out.read_text())["pairs"] == 1
+
+
+def test_a_rule_is_made_of_the_sources_there_are(nih: Path, encoder: FilmEncoder, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "nih").symlink_to(nih)
+    rule = make_changes(data, encoder, calibration())
+    pairs = [p for p in follow_ups(nih) if p.earlier.split is not Split.TEST]
+    patients = {p.earlier.patient for p in pairs}
+    assert rule.sample == f"nih+cohen/train+calibration: {len(pairs)} pairs of {len(patients)} patients"
+    assert rule.model == encoder.record.id
+    assert {entry.changed for entry in rule.findings.values()} == {None}
+    assert rule.findings["Fracture"].pairs == 0 < rule.findings["Edema"].pairs
 
 
 def test_without_a_rule_or_pairs_the_command_says_so(
