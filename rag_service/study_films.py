@@ -53,8 +53,10 @@ class StudyFilms:
         return ["frontal"] if self.side is None else ["frontal", "lateral"]
 
     def unused(self, request: DraftRequest) -> list[str]:
-        """Words of the request that are used for nothing: what was said of an earlier film, where none came."""
-        return [n for n in ("prior_report", "comparison") if self.prior is None and getattr(request, n).strip()]
+        """Words of the request that are used for nothing: what was said of an earlier film, or of a lateral, where none came."""
+        of_prior = [n for n in ("prior_report", "comparison") if self.prior is None and getattr(request, n).strip()]
+        of_lateral = ["technique"] if self.side is None and "lateral" in request.technique.casefold() else []
+        return of_prior + of_lateral
 
     def study(self, request: DraftRequest, reading: FilmReading) -> Study:
         """What a writer may look at; of an earlier film it hears only where there is one."""
@@ -68,7 +70,7 @@ class StudyFilms:
             prior_report="" if earlier is None else request.prior_report,
             prompt=request.prompt,
             indication=request.indication,
-            technique=request.technique,
+            technique="" if "technique" in self.unused(request) else request.technique,
             comparison="" if earlier is None else request.comparison,
         )
 

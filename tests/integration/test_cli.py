@@ -20,16 +20,18 @@ from rag_service.errors import BadWeights, DamagedRecord, IndexModelMismatch, No
 from rag_service.imaging.decode import decode
 from rag_service.imaging.film import Box, Film
 from rag_service.report.draft import (
+    Answer,
     Citation,
     Coverage,
     Draft,
     MatchedSentence,
     Provenance,
+    QueryAnswer,
     SearchAnswer,
     SimilarCase,
     Status,
 )
-from rag_service.requests import DraftRequest, Language, SearchRequest
+from rag_service.requests import DraftRequest, Language, QueryRequest, SearchRequest
 from rag_service.settings import ENVIRONMENT, Settings
 
 PROVENANCE = Provenance("m@1", "p@1", "i", "k", "t", 20260, "f")
@@ -42,6 +44,9 @@ ANSWER = SearchAnswer(
     PROVENANCE,
     (Coverage("Edema", 3, "Only 3 cases of Edema here."), Coverage("Fracture", 90)),
 )
+MILD = Citation("case", "c-1", "Mild edema.", (0, 11), 0.9, entails=True)
+FOUND = Answer(None, None, "Edema", ("Edema",), 0.75, sentence="Edema pulmonar.", citations=(MILD,))
+ASKED = QueryAnswer((), FOUND, (), "es", PROVENANCE)
 CANARY = "DOE^JANE-19520314"
 
 
@@ -59,6 +64,10 @@ class Canned:
         if self.error:
             raise self.error
         return DRAFT
+
+    def query(self, request: QueryRequest) -> QueryAnswer:
+        self.asked.append(request)
+        return ASKED
 
     def search(self, request: SearchRequest) -> SearchAnswer:
         self.asked.append(request)
@@ -119,6 +128,21 @@ def test_a_draft_of_two_views(
     assert main(["draft", film, "--lateral", film]) == 1
     told = "error [lateral_not_usable]: the film given as lateral is the frontal film again\n"
     assert capsys.readouterr().err == told
+
+
+def test_a_film_is_asked(service: Canned, film: str, capsys: pytest.CaptureFixture[str]) -> None:
+    box = ["--box", "0.1,0.2,0.5,0.6"]
+    assert main(["query", film, "--prompt", "edema?", *box, "--language", "es", "--patient", "openi:p"]) == 0
+    assert capsys.readouterr().out == "Edema pulmonar.\nEdema  p 0.75\n  <- c-1: “Mild edema.”\n"
+    assert main(["query", film, *box, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == ASKED.to_json()
+    place, content = Box(0.1, 0.2, 0.5, 0.6), Path(film).read_bytes()
+    assert service.asked == [
+        QueryRequest(content, "edema?", place, patient=("openi", "p"), language=Language.ES),
+        QueryRequest(content, box=place),
+    ]
+    assert main(["query", film]) == 2
+    assert "needs a prompt, a box, or both" in capsys.readouterr().err
 
 
 def test_a_draft_beside_an_earlier_film(

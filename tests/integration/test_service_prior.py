@@ -126,7 +126,7 @@ def test_without_a_prior_film_nothing_is_compared_whatever_the_words_say(house: 
     assert [comparison_words(t) for t in texts] == [()] * len(texts)
     assert not any("lateral" in t for t in texts)
     assert {(f.comparison, f.progression) for f in draft.findings} == {(None, None)}
-    assert draft.checks["unused"] == ["prior_report", "comparison"]
+    assert draft.checks["unused"] == ["prior_report", "comparison", "technique"]
     assert draft.checks["views"] == ["frontal"]
     assert {c.kind for f in draft.findings for c in f.citations} <= {"case", "guideline"}
     assert house.draft().checks["unused"] == []
@@ -214,3 +214,11 @@ def test_the_shipped_measure_rises_with_an_effusion() -> None:
     )
     assert more == pytest.approx(-less)
     assert more > 0.3
+
+
+def test_a_technique_that_names_a_lateral_which_did_not_come_is_used_for_nothing(house: House) -> None:
+    draft = house.draft(technique="Frontal and LATERAL views.")
+    assert draft.checks["unused"] == ["technique"]
+    assert draft.checks["views"] == ["frontal"]
+    assert not any("lateral" in f.sentence.lower() for f in draft.findings)
+    assert house.draft(technique="PA view.").checks["unused"] == []
