@@ -44,6 +44,10 @@ THERE: Final = 0.5
 _HEART: Final = ("Cardiomegaly", "Enlarged Cardiomediastinum")
 _LUNG: Final = tuple(f for f in URGENCY if f in anatomy.SIDED or f == "Edema")
 _OF_THE_HEART: Final = ("heart", "cardiac", "corazón", "cardíac", "心臓")
+_OF_A_LUNG: Final[Mapping[Laterality, tuple[str, ...]]] = {
+    Laterality.RIGHT: ("right lung", "pulmón derecho", "右肺"),
+    Laterality.LEFT: ("left lung", "pulmón izquierdo", "左肺"),
+}
 _MEDIASTINUM: Final = "mediastinum"
 
 Floats = NDArray[np.float32]
@@ -102,8 +106,7 @@ class Asker:
         if region is None:
             raise BadWeights("the model folder has no regions.json: this model finds no regions")
         mask, candidates = place_mask(None, box), _HEART if region[0] == _MEDIASTINUM else _LUNG
-        here = {f: share_at(said.places(f), mask) * said.decisions[f].confidence.p for f in candidates}
-        labels = tuple(sorted(candidates, key=lambda f: -here[f]))
+        labels = _likeliest(said, mask, candidates)
         present = [f for f in labels if said.decisions[f].present and share_at(said.places(f), mask) >= THERE]
         denied = [f for f in candidates if any(s.label == f and s.polarity is Polarity.NEGATIVE for s in said.findings)]
         chosen = next(iter((*present, *denied)), None)
@@ -112,12 +115,17 @@ class Asker:
         return _answered(said, Answer(None, box, chosen, labels, boxes=(box,)), mask)
 
     def _of_words(self, said: FilmSaid, prompt: str, box: Box | None) -> Answer:
-        """Words that name no finding: a place and a probability where they are about the chest, otherwise nothing."""
+        """Words that name no finding: a place and a probability where they are about the chest, otherwise nothing; for one of the
+        lungs what could be said of it too.
+        """
+        lung = lung_named(prompt)
+        words = prompt if lung is None else f"{lung} lung"
         names = np.stack([self.memory.finding_vectors[f] for f in FINDINGS])
-        if self.reader.queries is None or float((names @ self.memory.text.encode([prompt])[0]).max()) < LIKE:
+        if self.reader.queries is None or float((names @ self.memory.text.encode([words])[0]).max()) < LIKE:
             return Answer(prompt, box, reason=NOT_UNDERSTOOD)
-        seen = self.reader.queries.answer(said.reading, prompt, self.memory.text)
-        return Answer(prompt, box, p=seen.presence, boxes=seen.boxes, reason=NAMES_NO_FINDING)
+        seen = self.reader.queries.answer(said.reading, words, self.memory.text)
+        labels = () if lung is None else _likeliest(said, place_mask(lung, None), _LUNG)
+        return Answer(prompt, box, labels=labels, p=seen.presence, boxes=seen.boxes, reason=NAMES_NO_FINDING)
 
     def _boxes(self, said: FilmSaid, wanted: Wanted, box: Box | None) -> tuple[Box, ...] | None:
         """Where the region query sees it, on the side and in the box asked about; else where the place map is highest there."""
@@ -139,6 +147,13 @@ def understood(prompt: str) -> tuple[Wanted, ...]:
         return found
     asks_heart = any(word in prompt.casefold() for word in _OF_THE_HEART)
     return (Wanted(_HEART[0], Polarity.POSITIVE),) if asks_heart else ()
+
+
+def lung_named(prompt: str) -> Laterality | None:
+    """The one lung that words name, in English, Spanish or Japanese; None for neither and for both."""
+    folded = prompt.casefold()
+    sides = [side for side, names in _OF_A_LUNG.items() if any(name in folded for name in names)]
+    return sides[0] if len(sides) == 1 else None
 
 
 def place_mask(side: Laterality | None, box: Box | None) -> Floats:
@@ -166,6 +181,12 @@ def with_prompts(findings: Sequence[Finding], answers: Sequence[Answer]) -> tupl
     """The findings, each with the prompts that it answers."""
     asked = {f.id: tuple(a.prompt for a in answers if a.finding == f.id and a.prompt is not None) for f in findings}
     return tuple(replace(f, prompts=asked[f.id]) for f in findings)
+
+
+def _likeliest(said: FilmSaid, mask: Floats, candidates: Sequence[str]) -> tuple[str, ...]:
+    """Candidates by how likely they are under a mask, the likeliest first."""
+    here = {f: share_at(said.places(f), mask) * said.decisions[f].confidence.p for f in candidates}
+    return tuple(sorted(candidates, key=lambda f: -here[f]))
 
 
 def _answered(said: FilmSaid, asked: Answer, mask: Floats) -> Answer:
