@@ -53,7 +53,8 @@ def test_padchest_gr_has_the_fields_of_its_publication() -> None:
             "findings": [
                 {
                     "sentence_en": "Small left pleural effusion.",
-                    "sentence_es": "",
+                    "sentence_es": "Derrame pleural pequeño en la base pulmonar izquierda, de mayor tamaño que en la radiografía"
+                    " previa.",
                     "abnormal": True,
                     "boxes": [[0.5, 0.5, 0.75, 1.0]],
                     "extra_boxes": [],
@@ -61,7 +62,7 @@ def test_padchest_gr_has_the_fields_of_its_publication() -> None:
                     "locations": ["left", "base"],
                     "progression": "worsened",
                 },
-                {"sentence_en": "No pneumothorax.", "sentence_es": "", "abnormal": False},
+                {"sentence_en": "No pneumothorax.", "sentence_es": "No se observa neumotórax.", "abnormal": False},
             ],
         }
     ]
@@ -89,19 +90,21 @@ def test_both_readers_boxes_and_both_languages_survive_a_round_trip() -> None:
     assert read_study(json.loads(json.dumps(write_study(study)))) == study
 
 
-def test_spanish_is_the_drafts_own_and_what_is_new_has_no_word_there() -> None:
+def test_both_languages_are_there_whatever_the_drafts_own_and_what_is_new_has_no_word_there() -> None:
     spanish = replace(
         EFFUSION,
-        sentence="Pequeño derrame.",
+        sentence="左胸水",
         sentence_en=EFFUSION.sentence,
         progression=Progression.NEW,
-        location="left",
     )
     device = replace(EFFUSION, label="Support Devices", laterality=None, location=None, boxes=())
-    study = padchest_gr.study_of(replace(DRAFT, findings=(spanish, device), language="es"), "S", "I")
+    study = padchest_gr.study_of(replace(DRAFT, findings=(spanish, device), language="ja"), "S", "I")
     first, second = study.findings
-    assert (first.sentence_en, first.sentence_es) == (EFFUSION.sentence, "Pequeño derrame.")
-    assert (first.progression, first.locations) == (None, ("left",))
+    assert first.sentence_en == EFFUSION.sentence
+    assert first.sentence_es == (
+        "Derrame pleural pequeño en la base pulmonar izquierda, de nueva aparición respecto a la radiografía previa."
+    )
+    assert (first.progression, first.locations) == (None, ("left", "base"))
     assert (second.labels, second.locations, second.boxes) == ((), (), None)
 
 

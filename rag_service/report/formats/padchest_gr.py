@@ -7,13 +7,15 @@ is normal has neither, nor labels. A draft has one reader; what it only calls po
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from knowledge_base.findings import NO_FINDING, Polarity
 from rag_service.imaging.film import Box
 from rag_service.report.draft import Draft, Finding
 from rag_service.report.formats.grounded import english, places
+from rag_service.report.languages import findings_in
+from rag_service.requests import Language
 
 PROGRESSIONS: Final = frozenset({"stable", "improved", "worsened"})
 LABELS: Final[Mapping[str, str]] = {
@@ -63,8 +65,9 @@ class ReadStudy:
 
 
 def study_of(draft: Draft, study: str, image: str) -> ReadStudy:
-    """A draft under the names of its study and film; Spanish sentences where it is a Spanish draft."""
-    return ReadStudy(study, image, tuple(_finding_of(f, draft.language) for f in draft.findings))
+    """A draft in both languages, whatever its own, under the names of its study and film."""
+    said = findings_in([replace(f, sentence=english(f)) for f in draft.findings], Language.ES)
+    return ReadStudy(study, image, tuple(map(_finding_of, said)))
 
 
 def write_study(study: ReadStudy) -> dict[str, Any]:
@@ -91,8 +94,9 @@ def read_study(raw: Any) -> ReadStudy:
     )
 
 
-def _finding_of(finding: Finding, language: str) -> ReadFinding:
-    spanish = finding.sentence if language == "es" else ""
+def _finding_of(finding: Finding) -> ReadFinding:
+    """Of a finding in Spanish with its English beside it."""
+    spanish = finding.sentence
     if finding.polarity is Polarity.NEGATIVE or finding.label == NO_FINDING:
         return ReadFinding(english(finding), spanish, abnormal=False)
     changed = finding.comparison.state if finding.comparison else finding.progression
