@@ -24,7 +24,7 @@ from rag_service.errors import BadWeights
 from rag_service.imaging.decode import decode
 from rag_service.imaging.film import Box
 from rag_service.models.text import load_text_encoder
-from rag_service.querying import Asker, FilmSaid, place_mask, share_at, understood
+from rag_service.querying import Asker, FilmSaid, lung_named, place_mask, share_at, understood
 from rag_service.report.draft import Answer, QueryAnswer
 from rag_service.report.render_query import render_query
 from rag_service.requests import DraftRequest, Language, QueryRequest
@@ -182,6 +182,23 @@ def test_words_about_the_chest_that_name_no_finding_have_a_place(ward: Ward) -> 
     bare = Asker(replace(ward.reader, queries=None), ward.memory)
     unread = Answer("where is the left lung", None, reason="not_understood")
     assert bare.answer(ward.said, "where is the left lung", None) == unread
+
+
+@pytest.mark.parametrize("prompt", ["left lung", "pulmón izquierdo", "左肺"])
+def test_a_lung_is_told_with_what_could_be_said_of_it(ward: Ward, prompt: str) -> None:
+    answer = ward.ask(prompt)
+    assert len(answer.labels) == 9
+    assert not {"Cardiomegaly", "Enlarged Cardiomediastinum"} & set(answer.labels)
+    assert (answer.reason, answer.sentence) == ("names_no_finding", None)
+    assert answer.boxes and middle(answer.boxes[0]) > 0.5
+
+
+def test_both_lungs_or_none_are_no_one_lung() -> None:
+    assert [lung_named(p) for p in ("Right lung?", "left lung or right lung", "lungs")] == [
+        Laterality.RIGHT,
+        None,
+        None,
+    ]
 
 
 @pytest.mark.parametrize(
