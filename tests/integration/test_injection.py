@@ -178,7 +178,7 @@ def test_an_honest_sentence_of_a_hostile_report_is_still_evidence(ward: Ward) ->
     assert {record for record, _, _ in quotes(draft)} & poisoned
 
 
-@pytest.mark.parametrize("start", range(18))
+@pytest.mark.parametrize("start", range(0, 18, 2))
 def test_a_hostile_request_changes_no_code_and_no_box(ward: Ward, start: int) -> None:
     lines = [text.replace("\n", " ")[:330] for text in TEXTS[start::18]]
     asked, told = "\n".join(lines), " ".join(lines)
