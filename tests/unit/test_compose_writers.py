@@ -138,6 +138,14 @@ def test_without_evidence_nothing_is_said() -> None:
     assert {n.reason for n in composition.not_assessed} == {NO_SENTENCE, TOO_FAR, "quiet"}
 
 
+def test_evidence_that_says_too_little_makes_nothing_true() -> None:
+    decided = {f: decision(f, None) for f in FINDINGS} | {"Pneumothorax": DECIDED["Pneumothorax"]}
+    composition = compose(decided, Library(("No large pneumothorax.", "No left pneumothorax.")))
+    assert composition.findings == ()
+    silent = {n.label: n for n in composition.not_assessed}
+    assert silent["Pneumothorax"] == NotAssessed("Pneumothorax", NO_SENTENCE, possible=False, p=0.9)
+
+
 def test_a_sentence_that_holds_is_said_in_the_writers_words_and_cites_what_it_names() -> None:
     found = composed(Candidate("Left effusion.", (2, 1)))["Pleural Effusion"]
     assert (found.sentence, found.source, found.polarity) == ("Left effusion.", "scripted@1", POSITIVE)
