@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Final, Protocol
 
 from knowledge_base.case_sentences import Support, Wanted
@@ -22,6 +23,8 @@ TOO_FAR: Final = "no_case_is_near_enough"
 """Cases say it, but none of them passes the relevance gate."""
 MAX_SLOTS: Final = 6
 """Sentences of evidence shown to a writer for one finding."""
+MAX_NEAR: Final = 30
+"""Sentences looked at for one statement: words to choose from and the citations for them are found among fewer."""
 
 
 class Evidence(Protocol):
@@ -77,7 +80,7 @@ def plan(decision: Decision, evidence: Evidence, rule: EmissionRule) -> Plan | s
     assert decision.polarity is not None  # noqa: S101  (the caller's condition, restated for the type checker)
     found = {p: evidence.supporting(_wanted(decision, p)) for p in _stating(decision.polarity)}
     near = {p: _near(supports, evidence, p) for p, supports in found.items()}
-    lacks = lacking(decision, len(near[decision.polarity]), rule)
+    lacks = lacking(decision, len({s.hit.case.id for s in near[decision.polarity]}), rule)
     if lacks:
         decision = _hedged(decision)
     stating = (Polarity.POSITIVE,) if decision.polarity is Polarity.POSITIVE else tuple(found)
@@ -99,12 +102,13 @@ def _wanted(decision: Decision, polarity: Polarity) -> Wanted:
 
 
 def _near(found: Sequence[Support], evidence: Evidence, polarity: Polarity) -> list[Support]:
-    """Those near enough, in words that may stand in a draft."""
-    return [
+    """The first MAX_NEAR that are near enough, in words that may stand in a draft."""
+    usable = (
         s
         for s in found
         if evidence.passes(s, polarity) and not any(wording_objections(s.sentence.text, evidence.prior))
-    ]
+    )
+    return list(islice(usable, MAX_NEAR))
 
 
 def _hedged(decision: Decision) -> Decision:
