@@ -113,13 +113,16 @@ def is_statement(text: str) -> bool:
 
 
 def extra_words(sentence: CaseSentence) -> int:
-    """Words outside the mentions that say something the labeler does not read."""
+    """How many words outside the mentions say something the labeler does not read."""
+    return len(unread_words(sentence))
+
+
+def unread_words(sentence: CaseSentence) -> tuple[str, ...]:
+    """Those words, lower case, in the order of the sentence."""
     start = sentence.span[0]
     covered = [(m.span[0] - start, m.span[1] - start) for m in sentence.mentions]
-    words = re.finditer(r"[A-Za-z]+", sentence.text)
-    return sum(
-        w.group().lower() not in _NEUTRAL and not any(a <= w.start() < b for a, b in covered) for w in words
-    )  # fmt: skip
+    words = ((w.group().lower(), w.start()) for w in re.finditer(r"[A-Za-z]+", sentence.text))
+    return tuple(w for w, at in words if w not in _NEUTRAL and not any(a <= at < b for a, b in covered))
 
 
 def _statement_objections(

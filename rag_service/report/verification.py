@@ -13,7 +13,7 @@ from knowledge_base.findings import Laterality
 from knowledge_base.records import CaseSentence
 from rag_service.explain import anatomy
 from rag_service.report.aspects import Verdict
-from rag_service.report.citations import MAX_EXTRA_WORDS, Reason, extra_words, objections
+from rag_service.report.citations import MAX_EXTRA_WORDS, Reason, extra_words, objections, unread_words
 from rag_service.report.decisions import Decision
 from rag_service.report.entailment import entails
 from rag_service.report.labeler import shared_labeler
@@ -54,8 +54,11 @@ def verify(candidate: Candidate, task: Task, decisions: Mapping[str, Decision]) 
 
 
 def implies(support: Support, sentence: CaseSentence) -> bool:
-    """Whether a case's sentence alone makes a sentence true."""
-    return entails([support.sentence.mentions], sentence.mentions).verdict is Verdict.ENTAILED
+    """Whether a case's sentence alone makes a sentence true: in what the labeler reads, and word for word in what it does not."""
+    if entails([support.sentence.mentions], sentence.mentions).verdict is not Verdict.ENTAILED:
+        return False
+    said = support.sentence.text.lower()
+    return all(word in said for word in unread_words(sentence))
 
 
 def _of_candidate(candidate: Candidate, sentence: CaseSentence, decision: Decision) -> Iterator[Reason]:
