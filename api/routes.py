@@ -127,7 +127,11 @@ def use_cases(settings: ApiSettings, metrics: Metrics) -> APIRouter:
     _add_steering(router, settings, failures)
     _add_explaining(router, settings, failures)
     _add_verifying(router, settings, failures)
+    _add_cases(router, settings, failures)
+    return router
 
+
+def _add_cases(router: APIRouter, settings: ApiSettings, failures: tuple[int, ...]) -> None:
     @router.get(
         "/cases/{case_id}",
         summary="Read a cited case",
@@ -141,8 +145,6 @@ def use_cases(settings: ApiSettings, metrics: Metrics) -> APIRouter:
         async with state["lookups"].admit() as ticket:
             case = await unless_gone(request.receive, ticket.run(lambda: service.case(case_id, settings.tenant)))
         return JSONResponse(schemas.Case.of(case).model_dump(mode="json"))
-
-    return router
 
 
 def _add_querying(router: APIRouter, settings: ApiSettings, failures: tuple[int, ...]) -> None:
