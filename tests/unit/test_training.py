@@ -444,6 +444,6 @@ def test_the_whole_program(shared: Path, tmp_path: Path, monkeypatch: pytest.Mon
     card = (out / "MODEL_CARD.md").read_text()
     assert card.startswith(f"# {encoder.record.id}\n")
     assert "A trial run." in card
-    assert '"seconds": 1.5' in card
+    assert "| seconds | 1.500 |  |" in card
     again = ["encoder", *common[:-2], "--plan", "scratch", "--seed", "6", "--steps", "1"]
     assert program.main([*again, "--initial", str(work / "encoder-5" / "checkpoint.pt")]) == 0
