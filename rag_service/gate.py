@@ -142,11 +142,7 @@ def save_reference(folder: Path, reference: Reference) -> str:
 
 def load_reference(folder: Path, sha256: str) -> Reference:
     """The reference in `folder`. BadWeights when it has another digest or is malformed."""
-    path = folder / REFERENCE_FILE
-    content = path.read_bytes() if path.is_file() else b""
-    found = hashlib.sha256(content).hexdigest() if content else "no file"
-    if found != sha256:
-        raise BadWeights(f"{REFERENCE_FILE}: expected sha256 {sha256}, found {found}")
+    content = sealed.weights(folder / REFERENCE_FILE, sha256)
     try:
         arrays = {name: array.astype(np.float64) for name, array in load(content).items()}
         rest = float(arrays.pop("rest").item())

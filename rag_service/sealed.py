@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,3 +29,24 @@ def read(path: Path) -> dict[str, Any]:
     if (found := digest(content)) != expected:
         raise BadWeights(f"{path.name}: expected sha256 {expected}, found {found}")
     return dict(content)
+
+
+def read_made_for(path: Path, model: str, what: str, remedy: str) -> dict[str, Any]:
+    """The content of a record that belongs to film model `model`. BadWeights, with the remedy, when it is altered or another's."""
+    try:
+        content = read(path)
+        made_for = content["model"]
+    except (BadWeights, KeyError) as error:
+        raise BadWeights(f"{path.name} is altered or malformed; {remedy}") from error
+    if made_for != model:
+        raise BadWeights(f"the {what} for {made_for}, the model is {model}; {remedy}")
+    return content
+
+
+def weights(path: Path, expected: object, remedy: str | None = None) -> bytes:
+    """The bytes of a weight file. BadWeights, with the remedy where there is one, unless their SHA-256 is `expected`."""
+    content = path.read_bytes() if path.is_file() else None
+    found = "no file" if content is None else hashlib.sha256(content).hexdigest()
+    if content is None or found != expected:
+        raise BadWeights(f"{path.name}: expected sha256 {expected}, found {found}{f'; {remedy}' if remedy else ''}")
+    return content

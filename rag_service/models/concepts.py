@@ -137,17 +137,8 @@ def load_concepts(folder: Path, model: str) -> SparseConcepts | None:
     """
     if not (folder / LISTING_FILE).is_file():
         return None
-    try:
-        listing = sealed.read(folder / LISTING_FILE)
-        made_for, expected = listing["model"], listing["weights"]
-    except (BadWeights, KeyError) as error:
-        raise BadWeights(f"{LISTING_FILE} is altered or malformed; {REMEDY}") from error
-    if made_for != model:
-        raise BadWeights(f"the concepts were made for {made_for}, the model is {model}; {REMEDY}")
-    path = folder / WEIGHTS_FILE
-    content = path.read_bytes() if path.is_file() else b""
-    if (found := hashlib.sha256(content).hexdigest()) != expected:
-        raise BadWeights(f"{WEIGHTS_FILE}: expected sha256 {expected}, found {found}; {REMEDY}")
+    listing = sealed.read_made_for(folder / LISTING_FILE, model, "concepts were made", REMEDY)
+    content = sealed.weights(folder / WEIGHTS_FILE, listing.get("weights"), REMEDY)
     try:
         return _built(listing, load(content))
     except (SafetensorError, ValueError, KeyError, TypeError) as error:

@@ -181,21 +181,15 @@ def load_decoder(folder: Path, model: str) -> Decoder | None:
     """
     if not (folder / LISTING_FILE).is_file():
         return None
+    listing = sealed.read_made_for(folder / LISTING_FILE, model, "decoder was made", REMEDY)
     try:
-        listing = sealed.read(folder / LISTING_FILE)
-        made_for, looked_with, expected = listing["model"], dict(listing["sight"]), listing["weights"]
-    except (BadWeights, KeyError, TypeError, ValueError) as error:
+        looked_with = dict(listing["sight"])
+    except (KeyError, TypeError, ValueError) as error:
         raise BadWeights(f"{LISTING_FILE} is altered or malformed; {REMEDY}") from error
-    if made_for != model:
-        raise BadWeights(f"the decoder was made for {made_for}, the model is {model}; {REMEDY}")
     sight = load_sight(folder, model, tuple(looked_with))
     if sight.digests != looked_with:
         raise BadWeights(f"the decoder was made for other {' and '.join(looked_with)}; {REMEDY}")
-    path = folder / WEIGHTS_FILE
-    content = path.read_bytes() if path.is_file() else b""
-    if (found := hashlib.sha256(content).hexdigest()) != expected:
-        raise BadWeights(f"{WEIGHTS_FILE}: expected sha256 {expected}, found {found}; {REMEDY}")
-    return _built(listing, content, sight)
+    return _built(listing, sealed.weights(folder / WEIGHTS_FILE, listing.get("weights"), REMEDY), sight)
 
 
 def _built(listing: dict[str, Any], content: bytes, sight: Sight) -> Decoder:

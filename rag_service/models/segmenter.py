@@ -6,7 +6,6 @@ has a chance of its own. Ronneberger et al., MICCAI 2015.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -133,11 +132,7 @@ def load_segmenter(folder: Path) -> Segmenter | None:
         raise BadWeights(f"{RECORD_FILE} is malformed in the model folder") from error
     if record.preprocessing != PREPROCESSING:
         raise BadWeights(f"{record.id} expects preprocessing {record.preprocessing}, this version does {PREPROCESSING}")
-    path = folder / WEIGHTS_FILE
-    content = path.read_bytes() if path.is_file() else b""
-    if (found := hashlib.sha256(content).hexdigest()) != record.weights:
-        raise BadWeights(f"{WEIGHTS_FILE}: expected sha256 {record.weights}, found {found}")
-    return Segmenter(record, _network(record, content))
+    return Segmenter(record, _network(record, sealed.weights(folder / WEIGHTS_FILE, record.weights)))
 
 
 def _network(record: SegmenterRecord, content: bytes) -> SegmenterNetwork:

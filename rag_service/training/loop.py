@@ -24,7 +24,7 @@ from rag_service.models.encoder import to_input
 from rag_service.models.network import ANATOMY, PRESENTATIONS, Architecture, FilmNetwork
 from rag_service.training import augment, losses, outliers
 from rag_service.training.corpus import DOMAINS, PLACE_SIDE, SOURCES, UNKNOWN, Corpus, PlaceTargets
-from rag_service.training.runs import autocast, load_checkpoint, save_checkpoint
+from rag_service.training.runs import Progress, autocast, average, load_checkpoint
 
 _FRONTAL, _LATERAL, _ROTATED, _INVERTED, _NOT_CHEST = (
     PRESENTATIONS.index(p) for p in ("frontal", "lateral", "rotated", "inverted", "not_chest")
@@ -216,7 +216,7 @@ class Trainer:
         nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
         self.optimiser.step()
         self.step += 1
-        self._average()
+        average(self.averaged, self.network, self.plan.average, self.step)
         return {k: float(v.detach()) for k, v in terms.items()} | {"total": float(total.detach())}
 
     def _terms(self, batch: Batch) -> dict[str, Tensor]:
@@ -295,38 +295,22 @@ class Trainer:
             found.append(network.logits(network.read_maps(early.float(), late.float()).centre).cpu())
         return {"macro_auroc": macro_auroc(torch.cat(found).numpy(), self.corpus.labels[rows])}
 
-    @torch.no_grad()
-    def _average(self) -> None:
-        keep = min(self.plan.average, (1 + self.step) / (10 + self.step))
-        for mean, now in zip(self.averaged.state_dict().values(), self.network.state_dict().values(), strict=True):
-            if mean.is_floating_point():
-                mean.lerp_(now, 1 - keep)
-            else:
-                mean.copy_(now)
-
     def _log(self, terms: Mapping[str, float | None], seconds: float) -> None:
         line = {"step": self.step, "side": self.plan.side(self.step - 1), "seconds": round(seconds, 1), **terms}
         with (self.folder / "log.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
 
     def _save(self) -> None:
-        state: dict[str, object] = {
-            "network": self.network.state_dict(),
-            "averaged": self.averaged.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "step": self.step,
-        }
-        save_checkpoint(self.folder / CHECKPOINT, state, self._signature())
+        self._progress().save(self.folder / CHECKPOINT, self.step, self._signature())
 
     def _resume(self) -> None:
-        state = load_checkpoint(self.folder / CHECKPOINT, self._signature())
-        if state is None:
-            return
-        self.network.load_state_dict(state["network"])
-        self.averaged.load_state_dict(state["averaged"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.step = int(state["step"])
-        torch.manual_seed(self.plan.seed + self.step)
+        step = self._progress().resume(self.folder / CHECKPOINT, self._signature())
+        if step is not None:
+            self.step = step
+            torch.manual_seed(self.plan.seed + self.step)
+
+    def _progress(self) -> Progress:
+        return Progress(self.network, self.averaged, self.optimiser)
 
     def _signature(self) -> str:
         return json.dumps(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 
 def save_checkpoint(path: Path, state: dict[str, object], signature: str) -> None:
@@ -29,3 +31,37 @@ def load_checkpoint(path: Path, signature: str | None = None) -> dict[str, Any] 
 def autocast(device: torch.device) -> AbstractContextManager[Any]:
     """bfloat16 for convolutions and products, on a GPU and on processors alike; sums and losses stay in float32."""
     return torch.autocast(device.type, torch.bfloat16)
+
+
+@torch.no_grad()
+def average(mean: nn.Module, now: nn.Module, kept: float, step: int) -> None:
+    """Move the averaged weights towards those of `now`; `kept` stays of them, less of it in the first steps."""
+    keep = min(kept, (1 + step) / (10 + step))
+    for old, new in zip(mean.state_dict().values(), now.state_dict().values(), strict=True):
+        if old.is_floating_point():
+            old.lerp_(new, 1 - keep)
+        else:
+            old.copy_(new)
+
+
+@dataclass(frozen=True, eq=False)
+class Progress:
+    """What a run goes on from: its network, the averaged one, the optimiser, and how many steps were taken."""
+
+    network: nn.Module
+    averaged: nn.Module
+    optimiser: torch.optim.Optimizer
+
+    def save(self, path: Path, step: int, signature: str) -> None:
+        """As `save_checkpoint`."""
+        parts = {name: getattr(self, name).state_dict() for name in ("network", "averaged", "optimiser")}
+        save_checkpoint(path, {**parts, "step": step}, signature)
+
+    def resume(self, path: Path, signature: str) -> int | None:
+        """Take up the state in `path`: the steps taken, None when there is none. ValueError as `load_checkpoint`."""
+        state = load_checkpoint(path, signature)
+        if state is None:
+            return None
+        for name in ("network", "averaged", "optimiser"):
+            getattr(self, name).load_state_dict(state[name])
+        return int(state["step"])

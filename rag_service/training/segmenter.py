@@ -37,7 +37,7 @@ from rag_service.models.segmenter import (
 )
 from rag_service.training import augment
 from rag_service.training.corpus import UNKNOWN, Corpus
-from rag_service.training.runs import autocast, load_checkpoint, save_checkpoint
+from rag_service.training.runs import Progress, autocast, average
 from rag_service.training.structure_targets import Marked, Targets, box_loss, overlap_loss
 
 CHECKPOINT: Final = "checkpoint.pt"
@@ -137,7 +137,7 @@ class SegmenterTrainer:
         nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
         self.optimiser.step()
         self.step += 1
-        self._average()
+        average(self.averaged, self.network, self.plan.average, self.step)
         return float(loss.detach())
 
     @torch.no_grad()
@@ -177,32 +177,16 @@ class SegmenterTrainer:
         small = functional.avg_pool2d(maps, 2)
         return _input(films), small.masked_fill(functional.max_pool2d(unknown, 2) > 0, UNKNOWN)
 
-    @torch.no_grad()
-    def _average(self) -> None:
-        keep = min(self.plan.average, (1 + self.step) / (10 + self.step))
-        for mean, now in zip(self.averaged.state_dict().values(), self.network.state_dict().values(), strict=True):
-            if mean.is_floating_point():
-                mean.lerp_(now, 1 - keep)
-            else:
-                mean.copy_(now)
-
     def _save(self) -> None:
-        state: dict[str, object] = {
-            "network": self.network.state_dict(),
-            "averaged": self.averaged.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "step": self.step,
-        }
-        save_checkpoint(self.folder / CHECKPOINT, state, self._signature())
+        self._progress().save(self.folder / CHECKPOINT, self.step, self._signature())
 
     def _resume(self) -> None:
-        state = load_checkpoint(self.folder / CHECKPOINT, self._signature())
-        if state is None:
-            return
-        self.network.load_state_dict(state["network"])
-        self.averaged.load_state_dict(state["averaged"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.step = int(state["step"])
+        step = self._progress().resume(self.folder / CHECKPOINT, self._signature())
+        if step is not None:
+            self.step = step
+
+    def _progress(self) -> Progress:
+        return Progress(self.network, self.averaged, self.optimiser)
 
     def _signature(self) -> str:
         parts = {"plan": asdict(self.plan), "shape": asdict(self.shape), "sample": self.films.sample}
