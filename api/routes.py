@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Final, TypedDict, cast
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol, TypedDict, TypeVar, cast
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -49,8 +50,9 @@ from rag_service.requests import (
     read_patient,
     read_region,
 )
-from rag_service.verify_request import read_verify_request
+from rag_service.verify_request import VerifyRequest, read_verify_request
 
+Asked = TypeVar("Asked")
 OPERATIONS_TAG: Final = "operations"
 _DRAFT_FILMS: Final = frozenset({FILM_PART, LATERAL_PART, PRIOR_PART})
 _DRAFT_ASKED: Final = frozenset({"prompt", "box"})
@@ -67,6 +69,14 @@ _STEER_TEXTS: Final = frozenset({"concept", "alpha"})
 _EXPLAIN_FILMS: Final = frozenset({FILM_PART})
 _EXPLAIN_TEXTS: Final = frozenset({"finding", "methods", "picture"})
 _OK: Final[dict[int | str, dict[str, Any]]] = {200: documents.answer("As described.")}
+
+
+class Answer(Protocol):
+    """What a use case answers."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        ...
 
 
 class ApiState(TypedDict):
@@ -116,12 +126,9 @@ def use_cases(settings: ApiSettings, metrics: Metrics) -> APIRouter:
     )  # fmt: skip
     async def search(request: Request) -> Response:
         """By a film, by a region of it, by words, or by film and words."""
-        state = _state(request)
-        service = state["startup"].service()
-        async with state["models"].admit() as ticket:
-            asked = await _search_request(request, settings)
-            found = await unless_gone(request.receive, ticket.run(lambda: service.search(asked).to_json()))
-        return JSONResponse(found)
+        return await _answered(
+            request, lambda: _search_request(request, settings), lambda service, asked: service.search(asked)
+        )
 
     _add_querying(router, settings, failures)
     _add_steering(router, settings, failures)
@@ -160,12 +167,9 @@ def _add_querying(router: APIRouter, settings: ApiSettings, failures: tuple[int,
         """Where what is asked about lies, how likely it is there, and the cited sentence that answers; words that are about nothing
         on a chest film are answered with a reason.
         """
-        state = _state(request)
-        service = state["startup"].service()
-        async with state["models"].admit() as ticket:
-            asked = await _query_request(request, settings)
-            answer = await unless_gone(request.receive, ticket.run(lambda: service.query(asked).to_json()))
-        return JSONResponse(answer)
+        return await _answered(
+            request, lambda: _query_request(request, settings), lambda service, asked: service.query(asked)
+        )
 
 
 def _add_steering(router: APIRouter, settings: ApiSettings, failures: tuple[int, ...]) -> None:
@@ -179,12 +183,11 @@ def _add_steering(router: APIRouter, settings: ApiSettings, failures: tuple[int,
     )  # fmt: skip
     async def steer(request: Request) -> Response:
         """The concept by the index that a draft gives it; an unknown one is refused."""
-        state = _state(request)
-        service = state["startup"].service()
-        async with state["models"].admit() as ticket:
-            asked = await _steer_request(request, settings.max_upload_bytes)
-            answer = await unless_gone(request.receive, ticket.run(lambda: service.steer(asked).to_json()))
-        return JSONResponse(answer)
+        return await _answered(
+            request,
+            lambda: _steer_request(request, settings),
+            lambda service, asked: service.steer(asked),
+        )
 
 
 def _add_verifying(router: APIRouter, settings: ApiSettings, failures: tuple[int, ...]) -> None:
@@ -197,14 +200,9 @@ def _add_verifying(router: APIRouter, settings: ApiSettings, failures: tuple[int
     )
     async def verify(request: Request) -> Response:
         """Nothing is written: citations are read again, evidence is looked for where there is none, faults are named."""
-        state = _state(request)
-        service = state["startup"].service()
-        async with state["models"].admit() as ticket:
-            if media_type_of(request) != JSON:
-                raise UnsupportedUpload(f"accepted is {JSON}")
-            asked = read_verify_request(await read_json(request), settings.tenant)
-            answer = await unless_gone(request.receive, ticket.run(lambda: service.verify(asked).to_json()))
-        return JSONResponse(answer)
+        return await _answered(
+            request, lambda: _verify_request(request, settings), lambda service, asked: service.verify(asked)
+        )
 
 
 def _add_explaining(router: APIRouter, settings: ApiSettings, failures: tuple[int, ...]) -> None:
@@ -218,12 +216,23 @@ def _add_explaining(router: APIRouter, settings: ApiSettings, failures: tuple[in
     )  # fmt: skip
     async def explain_finding(request: Request) -> Response:
         """Which parts of the film speak for it, by Grad-CAM, occlusion Shapley, LIME and the attention of the region query."""
-        state = _state(request)
-        service = state["startup"].service()
-        async with state["models"].admit() as ticket:
-            asked = await _explain_request(request, settings.max_upload_bytes)
-            answer = await unless_gone(request.receive, ticket.run(lambda: service.explain(asked).to_json()))
-        return JSONResponse(answer)
+        return await _answered(
+            request,
+            lambda: _explain_request(request, settings),
+            lambda service, asked: service.explain(asked),
+        )
+
+
+async def _answered(
+    request: Request, read: Callable[[], Awaitable[Asked]], use: Callable[[ReportService, Asked], Answer]
+) -> Response:
+    """What is asked is read, and the use case run, both behind the gate of the models."""
+    state = _state(request)
+    service = state["startup"].service()
+    async with state["models"].admit() as ticket:
+        asked = await read()
+        answer = await unless_gone(request.receive, ticket.run(lambda: use(service, asked).to_json()))
+    return JSONResponse(answer)
 
 
 def operations(metrics: Metrics) -> APIRouter:
@@ -316,6 +325,12 @@ def _patient(form: Form, name: str) -> tuple[str, str] | None:
     return read_patient(form.texts[name]) if name in form.texts else None
 
 
+async def _verify_request(request: Request, settings: ApiSettings) -> VerifyRequest:
+    if media_type_of(request) != JSON:
+        raise UnsupportedUpload(f"accepted is {JSON}")
+    return read_verify_request(await read_json(request), settings.tenant)
+
+
 async def _search_request(request: Request, settings: ApiSettings) -> SearchRequest:
     if media_type_of(request) != FORM:
         raise UnsupportedUpload(f"accepted is {FORM}")
@@ -351,19 +366,19 @@ async def _query_request(request: Request, settings: ApiSettings) -> QueryReques
     )
 
 
-async def _steer_request(request: Request, max_bytes: int) -> SteerRequest:
+async def _steer_request(request: Request, settings: ApiSettings) -> SteerRequest:
     if media_type_of(request) != FORM:
         raise UnsupportedUpload(f"accepted is {FORM}")
-    form = await read_form(request, _STEER_FILMS, _STEER_TEXTS, max_bytes)
+    form = await read_form(request, _STEER_FILMS, _STEER_TEXTS, settings.max_upload_bytes)
     if FILM_PART not in form.films:
         raise BadRequest("the form has no film part")
     return SteerRequest(form.films[FILM_PART], _concept(form), _alpha(form))
 
 
-async def _explain_request(request: Request, max_bytes: int) -> ExplainRequest:
+async def _explain_request(request: Request, settings: ApiSettings) -> ExplainRequest:
     if media_type_of(request) != FORM:
         raise UnsupportedUpload(f"accepted is {FORM}")
-    form = await read_form(request, _EXPLAIN_FILMS, _EXPLAIN_TEXTS, max_bytes)
+    form = await read_form(request, _EXPLAIN_FILMS, _EXPLAIN_TEXTS, settings.max_upload_bytes)
     if FILM_PART not in form.films:
         raise BadRequest("the form has no film part")
     methods = read_methods(form.texts["methods"]) if "methods" in form.texts else ()
