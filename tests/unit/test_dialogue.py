@@ -14,6 +14,7 @@ from PIL import Image
 
 from eval import dialogue
 from eval.dialogue import Asked
+from eval.overlap import meteor
 from rag_service.datasets.films import DatasetError, FilmRow
 from rag_service.errors import BadWeights
 from rag_service.imaging.film import Box
@@ -24,7 +25,9 @@ HALF = Box(0.75, 0.0, 1.0, 0.25)
 
 def asked(name: str, finding: str, drawn: Box, found: Box, **likeness: float) -> Asked:
     like = {"Edema": 0.0, "Pneumothorax": 0.0, **likeness}
-    return Asked(FilmRow("nih", Path(f"{name}.png"), name, name), finding, (drawn,), (found,), (like,))
+    said = {"a": "Mild edema.", "b": "No edema.", "c": None}[name]
+    row = FilmRow("nih", Path(f"{name}.png"), name, name)
+    return Asked(row, finding, (drawn,), (found,), (like,), (said,), "mild edema" if name == "a" else "")
 
 
 def test_a_phrase_names_the_side_of_the_readers_boxes() -> None:
@@ -57,7 +60,11 @@ def test_dialogue_by_hand() -> None:
     assert result["region_classification"]["auroc_macro"] == 0.75
     told = result["region_explanation"]
     assert (told["right"], told["boxes"], told["commonest"]) == (2, 3, pytest.approx(2 / 3))
+    told = result["region_sentences"]
+    assert (told["asked"], told["sentences"], told["naming"]) == (3, 2, 1)
+    assert told["meteor"] == pytest.approx(meteor(["mild", "edema"], ["mild", "edema"]))
     table = dialogue.table(result)
+    assert "2 of 3 boxes have one, 1 name the finding drawn" in table
     assert "SG, 3 phrases: mIoU 0.500" in table and "2 of 3 boxes" in table and result["films"] == 3
 
 
@@ -75,6 +82,10 @@ class Queries:
         return SimpleNamespace(likeness={"Pleural Effusion": 1.0})
 
 
+def say(row: FilmRow, box: Box) -> str:
+    return f"{row.patient} {box.x_min}"
+
+
 def a_folder(path: Path, drawn: Sequence[str]) -> Path:
     Image.fromarray(np.arange(6400, dtype=np.uint32).reshape(80, 80).astype(np.uint8)).save(path / "a.png")
     header = "file,image,patient_id,view,age,sex,labels"
@@ -88,11 +99,12 @@ def test_films_with_readers_boxes_are_asked(tmp_path: Path) -> None:
     encoder = SimpleNamespace(read=lambda film: None)
     reader: Any = SimpleNamespace(queries=queries, encoder=encoder)
     folder = a_folder(tmp_path, ["a.png,Effusion,768,0,256,512"])
-    (found,) = dialogue.ask(folder, None, None, reader, None)  # type: ignore[arg-type]
+    (found,) = dialogue.ask(folder, None, None, reader, None, say)  # type: ignore[arg-type]
     assert (found.finding, found.drawn, found.found, queries.asked) == (
         "Pleural Effusion", (LEFT,), (LEFT,), ["left pleural effusion"],
     )  # fmt: skip
-    with pytest.raises(DatasetError, match="holds no reader box"):
-        dialogue.ask(a_folder(tmp_path, []), None, None, reader, None)  # type: ignore[arg-type]
+    assert found.said == ("1 0.75",)
+    with pytest.raises(DatasetError, match="holds no box"):
+        dialogue.ask(a_folder(tmp_path, []), None, None, reader, None, say)  # type: ignore[arg-type]
     with pytest.raises(BadWeights, match=r"no region-queries\.json"):
-        dialogue.ask(folder, None, None, SimpleNamespace(queries=None), None)  # type: ignore[arg-type]
+        dialogue.ask(folder, None, None, SimpleNamespace(queries=None), None, say)  # type: ignore[arg-type]
