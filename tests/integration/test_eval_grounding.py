@@ -13,16 +13,21 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from eval import __main__ as cli
-from eval import grounding, prompted
+from eval import dialogue, grounding, prompted
 from eval.box_sources import CENTRE
 from knowledge_base.findings import FINDINGS
+from knowledge_base.memory import MemoryStore
+from rag_service import wiring
 from rag_service.datasets.films import DatasetError
 from rag_service.errors import BadRequest, BadWeights
 from rag_service.imaging.film import Box
+from rag_service.models import text
 from rag_service.models.box_fusion import BoxChoice
 from rag_service.models.region_network import QUERIES
 from rag_service.models.region_queries import RegionAnswer
 from rag_service.reader import Reader
+from rag_service.requests import QueryRequest
+from rag_service.service import RadiographService
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Maker
@@ -210,3 +215,33 @@ def test_by_command(
     assert {"map_01_07", "ap_03", "ap_05", "hit_rate", "per_finding", "controls"} <= set(written)
     assert "Grad-CAM" in written["controls"]
     assert cli.main(["prompts", str(folder)]) == 3  # this model has no region queries
+
+
+def test_dialogue_by_command(
+    whole_model: Path, maker: Maker, words: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores: list[str] = []
+    monkeypatch.setenv("RAG_MODEL_FOLDER", str(whole_model))
+    monkeypatch.setattr(wiring, "build_store", lambda settings: stores.append(settings.store) or MemoryStore())
+    monkeypatch.setattr(text, "load_text_encoder", lambda: words)
+    monkeypatch.setattr(dialogue, "queries_of", lambda reader: Pointed())
+    asked: list[QueryRequest] = []
+    answer = SimpleNamespace(answer=SimpleNamespace(sentence="Patchy opacity."))
+    monkeypatch.setattr(RadiographService, "query", lambda self, request: asked.append(request) or answer)
+    folder, out = nih_folder(maker, "a.png,Infiltrate,12,20,12,16"), tmp_path / "r.json"
+    assert cli.main(["dialogue", str(folder), "--store", "somewhere", "--json", str(out)]) == 0
+    result = json.loads(out.read_text())
+    assert stores == ["somewhere"] and result["region_classification"]["boxes"] == 1
+    assert result["region_sentences"] == {"asked": 1, "meteor": None, "naming": 1, "sentences": 1}
+    (request,) = asked
+    assert request.patient is not None and request.patient[0] == "nih" and request.box is not None
+
+
+class Pointed:
+    """Region queries that find the same box for every phrase."""
+
+    def answer(self, reading: Any, asked: str, encode: Any) -> Any:
+        return SimpleNamespace(boxes=(CENTRE,))
+
+    def point(self, reading: Any, box: Box) -> Any:
+        return SimpleNamespace(likeness=dict.fromkeys(FINDINGS, 0.5))
